@@ -1,0 +1,29 @@
+# make run    draw street scenes, train a U-Net on them, paint the test scenes (a few minutes)
+# make test   all tests
+# Both make .venv and install what they need first. PYTHON=python3.12 picks another Python.
+PYTHON ?= python3
+BIN = .venv/bin
+
+run: .venv/run
+	$(BIN)/python main.py sample
+
+test: .venv/test
+	$(BIN)/python -m pytest
+
+lint: .venv/test
+	$(BIN)/ruff check .
+
+bench: .venv/test
+	for script in bench/*.py; do $(BIN)/python $$script || exit 1; done
+
+.venv/run: requirements.txt
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --disable-pip-version-check -r requirements.txt
+	touch $@
+
+.venv/test: requirements.txt tests/requirements.txt
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --disable-pip-version-check -r tests/requirements.txt
+	touch $@ .venv/run
+
+.PHONY: run test lint bench

@@ -1,0 +1,314 @@
+"""The U-Net: five levels, four skips, a class for every pixel; compile, save, load.
+
+    from model import *
+    model = unet(num_class=13)
+
+Ronneberger, Fischer, Brox, "U-Net: Convolutional Networks for Biomedical Image Segmentation",
+MICCAI 2015, with 'same' convolutions and batch norm. Stock Keras layers and keras.ops only, so
+that every backend trains it and plain `keras.models.load_model` opens the file.
+"""
+
+import json
+import os
+import zipfile
+from pathlib import Path
+
+import h5py
+import keras
+from keras import layers, ops
+from keras.callbacks import TensorBoard
+
+from labels import ClassTable, InputError, class_table
+
+__all__ = ['ModelCheckpoint', 'TensorBoard', 'load_model', 'save_model', 'unet']
+LEVELS = 5
+
+
+# ---------------------------------------------------------------------------- the network
+
+
+def unet(
+    pretrained_weights=None,
+    input_size=(360, 480, 3),
+    num_class=13,
+    filters=64,
+    batch_norm=True,
+    fusion='concat',
+    activation=None,
+    loss=None,
+    learning_rate=1e-3,
+    classes=None,
+):
+    """A compiled five-level U-Net whose output has exactly the input's height and width.
+
+    Args:
+        pretrained_weights: path of a model or weights file to start from.
+        input_size: (height, width, channels), 16 pixels or more a side. Sides that 16 does not
+            divide are padded with zeros inside the model and cropped back.
+        num_class: output channels; 1 is the two-class net with one sigmoid channel.
+        filters: channels of the first level; each level down doubles them.
+        batch_norm: normalise after every 3x3 convolution (its bias is dropped then).
+        fusion: 'concat', the U-Net, or 'add', as FCN fuses.
+        activation: of the output: 'softmax' (default), 'relu', or 'sigmoid' (default of 1 class).
+        loss: a key of LOSSES; default categorical_crossentropy, or binary_crossentropy for
+            1 class. Void pixels carry none.
+        learning_rate: of Adam.
+        classes: ClassTable; default `labels.class_table(num_class)`.
+
+    Returns: keras.Model, (N, H, W, channels) in 0..1 -> (N, H, W, num_class).
+    Raises: ValueError for arguments out of range; InputError for weights that do not fit.
+    """
+    height, width, channels = input_size
+    if not height or not width or min(height, width) < 16:
+        raise ValueError(f'input_size: expected sides of 16 pixels or more, got {input_size}')
+    if fusion not in ('concat', 'add'):
+        raise ValueError(f"fusion: expected 'concat' or 'add', got {fusion!r}")
+    classes = classes or class_table(num_class)
+    activation = activation or ('sigmoid' if num_class == 1 else 'softmax')
+
+    def two_convs(x, level, name):
+        for i in (1, 2):
+            x = layers.Conv2D(filters << level, 3, padding='same', use_bias=not batch_norm,
+                              kernel_initializer='he_normal', name=f'{name}_conv{i}')(x)  # fmt: skip
+            if batch_norm:  # Keras' momentum of .99 lags behind in runs of a few hundred steps
+                x = layers.BatchNormalization(momentum=0.9, name=f'{name}_norm{i}')(x)
+            x = layers.ReLU(name=f'{name}_relu{i}')(x)
+        return x
+
+    # Four poolings halve the sides, so the padded ones are multiples of 16: 360 rows become 368.
+    (top, bottom), (left, right) = pads = [(-s % 16 // 2, -(s // -16) * 16 - s - -s % 16 // 2)
+                                           for s in (height, width)]  # fmt: skip
+    x = inputs = keras.Input(input_size, name='image')
+    if any((top, bottom, left, right)):
+        x = layers.ZeroPadding2D(pads, name='pad')(x)
+    skips = []
+    for level in range(LEVELS - 1):
+        x = two_convs(x, level, f'down{level + 1}')
+        skips.append(x)
+        x = layers.MaxPooling2D(name=f'pool{level + 1}')(x)
+    x = two_convs(x, LEVELS - 1, f'bottom{LEVELS}')
+    for level in reversed(range(LEVELS - 1)):
+        x = layers.Conv2DTranspose(filters << level, 2, strides=2, kernel_initializer='he_normal',
+                                   name=f'upconv{level + 1}')(x)  # fmt: skip
+        fuse = layers.Concatenate if fusion == 'concat' else layers.Add
+        x = fuse(name=f'{fusion}{level + 1}')([skips[level], x])
+        x = two_convs(x, level, f'up{level + 1}')
+    x = layers.Conv2D(num_class, 1, name='scores')(x)
+    if any((top, bottom, left, right)):
+        x = layers.Cropping2D(pads, name='crop')(x)
+    # Last, so that the loss finds the logits behind it; float32 under mixed precision too.
+    outputs = layers.Activation(activation, dtype='float32', name=activation)(x)
+    model = keras.Model(inputs, outputs, name='unet')
+    compile_model(model, classes, loss, learning_rate)
+    if pretrained_weights:
+        load_weights(model, pretrained_weights)
+    return model
+
+
+# ---------------------------------------------------------------------------- losses
+
+
+def _cross_entropy(target, output):
+    return ops.categorical_crossentropy(target, output)
+
+
+def _binary_cross_entropy(target, output):
+    return ops.mean(ops.binary_crossentropy(target, output), axis=-1)
+
+
+def _squared_error(target, output):
+    return ops.mean(ops.square(target - output), axis=-1)
+
+
+def _focal(target, output, gamma=2.0):
+    """Lin et al., "Focal Loss for Dense Object Detection", ICCV 2017: easy pixels count less."""
+    hit = ops.sum(target * output, axis=-1)
+    return ops.power(1 - ops.clip(hit, 0, 1), gamma) * _cross_entropy(target, output)
+
+
+def _mean(per_pixel):
+    def loss(target, output, weight):
+        return ops.sum(weight * per_pixel(target, output)) / (ops.sum(weight) + 1e-7)
+
+    return loss
+
+
+def _root_mean_squared(target, output, weight):
+    return ops.sqrt(_mean(_squared_error)(target, output, weight) + 1e-7)
+
+
+def _dice(target, output, weight):
+    """1 - soft Dice, mean over classes (Milletari et al., "V-Net", 3DV 2016), counted pixels only:
+    Keras' Dice reduces to one number before it weights, so that void still moves the network."""
+    axes = tuple(range(len(target.shape) - 1))
+    weight = ops.expand_dims(weight, -1)
+    both = ops.sum(weight * target * output, axes)
+    either = ops.sum(weight * (target + output), axes)
+    occurs = ops.cast(either > 0, both.dtype)
+    dice = occurs * (2 * both + 1) / (either + 1)
+    return 1 - ops.sum(dice) / (ops.sum(occurs) + 1e-7)
+
+
+LOSSES = {
+    'categorical_crossentropy': _mean(_cross_entropy),
+    'binary_crossentropy': _mean(_binary_cross_entropy),
+    'mse': _mean(_squared_error),
+    'rmse': _root_mean_squared,
+    'focal': _mean(_focal),
+    'dice': _dice,
+}
+
+
+def target_and_weight(one_hot, classes, class_weights=None):
+    """What a pixel should be, and how much it counts: (..., n) -> (..., n), (...).
+
+    A row of void, or with no class at all, weighs 0; a mixed row weighs its scored part, and its
+    target is that part alone. With one channel, no class is a target below 0.
+    """
+    if one_hot.shape[-1] == 1:
+        return ops.maximum(one_hot, 0), ops.cast(one_hot[..., 0] >= 0, one_hot.dtype)
+    scored = [0.0] * one_hot.shape[-1]
+    for i in classes.scored:
+        scored[i] = 1.0 if class_weights is None else float(class_weights[i])
+    weight = ops.sum(one_hot * ops.convert_to_tensor(scored, one_hot.dtype), axis=-1)
+    scored = one_hot * ops.convert_to_tensor([float(s > 0) for s in scored], one_hot.dtype)
+    return scored / ops.maximum(ops.sum(scored, axis=-1, keepdims=True), 1e-7), weight
+
+
+class Scores(keras.metrics.Metric):
+    """Pixel accuracy and mIoU from one confusion count summed over the epoch (see metrics.py)."""
+
+    def __init__(self, classes, **kwargs):
+        super().__init__(name='scores', **kwargs)
+        self.classes = classes
+        self.n = len(classes.scored)
+        self.counts = self.add_variable((self.n, self.n), 'zeros', dtype='int64', name='counts')
+
+    def update_state(self, y_true, y_pred, sample_weight=None):
+        _, weight = target_and_weight(y_true, self.classes)
+        if y_true.shape[-1] == 1:
+            truth, prediction = y_true[..., 0] > 0.5, y_pred[..., 0] > 0.5
+        else:  # argmax over the scored classes only: void can not be an answer
+            truth, prediction = (ops.argmax(ops.take(y, self.classes.scored, axis=-1), axis=-1)
+                                 for y in (y_true, y_pred))  # fmt: skip
+        cell = ops.cast(truth, 'int32') * self.n + ops.cast(prediction, 'int32')
+        cell = ops.where(weight > 0, cell, self.n * self.n)  # one more cell takes what is dropped
+        counts = ops.bincount(ops.reshape(cell, (-1,)), minlength=self.n * self.n + 1)
+        counts = ops.reshape(counts[: self.n * self.n], (self.n, self.n))
+        self.counts.assign(self.counts + ops.cast(counts, 'int64'))
+
+    def result(self):
+        counts = ops.cast(self.counts, 'float32')
+        hit, row, column = ops.diagonal(counts), ops.sum(counts, 1), ops.sum(counts, 0)
+        either = row + column - hit
+        seen = ops.cast(either > 0, 'float32')
+        return {
+            'accuracy': ops.sum(hit) / ops.maximum(ops.sum(row), 1),
+            'miou': ops.sum(hit / ops.maximum(either, 1)) / ops.maximum(ops.sum(seen), 1),
+        }
+
+
+def compile_model(model, classes, loss=None, learning_rate=1e-3, class_weights=None):
+    """Compile with Adam, a loss of LOSSES that void does not enter, accuracy and mIoU."""
+    loss = loss or ('binary_crossentropy' if model.output_shape[-1] == 1
+                    else 'categorical_crossentropy')  # fmt: skip
+    if loss not in LOSSES:
+        raise ValueError(f'loss: expected one of {", ".join(LOSSES)}, got {loss!r}')
+
+    def masked(y_true, y_pred):
+        return LOSSES[loss](*reorder(y_true, y_pred))
+
+    def reorder(y_true, y_pred):
+        target, weight = target_and_weight(y_true, classes, class_weights)
+        return target, y_pred, weight
+
+    masked.__name__ = loss
+    model.class_table = classes
+    model.compile(keras.optimizers.Adam(learning_rate), loss=masked, metrics=[Scores(classes)])
+
+
+# ---------------------------------------------------------------------------- files
+
+
+def save_model(model, path):
+    """Write the model to `path` (.hdf5, .h5 or .keras) whole or not at all.
+
+    Written beside and moved into place: a save that is killed leaves the old file. Without
+    optimizer and compile settings, so that plain `keras.models.load_model` opens it; the class
+    table travels inside.
+    """
+    path = Path(path)
+    beside = path.with_name(f'.{path.name}.{os.getpid()}{path.suffix}')
+    table = json.dumps(model.class_table.to_dict())
+    try:
+        keras.Model(model.inputs, model.outputs, name=model.name).save(beside, **(
+            {} if path.suffix == '.keras' else {'include_optimizer': False}))  # fmt: skip
+        if path.suffix == '.keras':
+            with zipfile.ZipFile(beside, 'a') as f:
+                f.writestr('class_table.json', table)
+        else:
+            with h5py.File(beside, 'a') as f:
+                f.attrs['class_table'] = table
+        with open(beside, 'rb+') as f:
+            os.fsync(f.fileno())  # on the disk before the old file goes
+        os.replace(beside, path)
+    finally:
+        beside.unlink(missing_ok=True)
+
+
+def _read_class_table(path):
+    if zipfile.is_zipfile(path):
+        with zipfile.ZipFile(path) as f:
+            table = f.read('class_table.json') if 'class_table.json' in f.namelist() else None
+    else:
+        with h5py.File(path) as f:
+            table = f.attrs.get('class_table')
+    return ClassTable.from_dict(json.loads(table)) if table else None
+
+
+def load_model(path):
+    """A model file of ours or any other Keras model with one picture in and one map out.
+
+    Returns: keras.Model, not compiled, with its `class_table` (numbered classes where the file
+    holds none). Raises: InputError.
+    """
+    if not Path(path).is_file():
+        raise InputError(f'{path}: no such model file; train one with `python main.py` or name '
+                         'another with --model')  # fmt: skip
+    try:
+        model = keras.models.load_model(path, compile=False)
+        model.class_table = _read_class_table(path) or class_table(model.output_shape[-1])
+    except Exception as e:
+        raise InputError(f'{path}: expected a Keras model, could not open it '
+                         f'({" ".join(str(e).split())[:150]})') from None  # fmt: skip
+    return model
+
+
+def load_weights(model, path):
+    """Put the weights of a model or weights file into `model`; InputError where they do not fit."""
+    if not Path(path).is_file():
+        raise InputError(f'{path}: no such weights file')
+    try:
+        model.load_weights(path)
+    except Exception as e:
+        raise InputError(f'{path}: these weights do not fit this network (another number of '
+                         f'classes or filters?): {" ".join(str(e).split())[:150]}') from None  # fmt: skip
+
+
+class ModelCheckpoint(keras.callbacks.ModelCheckpoint):
+    """Keras' ModelCheckpoint that takes .hdf5 as well, and always leaves a whole file."""
+
+    def __init__(self, filepath, *args, **kwargs):
+        # Keras' own refuses the extension, though its save and load accept it.
+        filepath = str(filepath)
+        stand_in = filepath[:-5] + '.h5' if filepath.endswith('.hdf5') else filepath
+        super().__init__(stand_in, *args, **kwargs)
+        self.filepath = filepath
+
+    def _save_model(self, epoch, batch, logs):
+        path = self._get_file_path(epoch, batch, logs)
+        if self._should_save_model(epoch, batch, logs, path):
+            if self.save_weights_only:
+                self.model.save_weights(path, overwrite=True)
+            else:
+                save_model(self.model, path)

@@ -1,0 +1,243 @@
+"""The fit and its callbacks: checkpoint, TensorBoard, resume, guards, time estimate.
+
+A run's files are in log/<run>/: TensorBoard events, settings.json (arguments and versions) and
+state.npz, everything that `--resume` needs after any interruption.
+"""
+
+import json
+import math
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+import report
+from datapre import eval_batches, sample_index, train_batches
+from labels import InputError
+from model import ModelCheckpoint, compile_model, load_weights, unet
+
+
+class Interrupted(Exception):
+    """Ctrl-C: the state of the last whole epoch and the best model are on disk."""
+
+
+def fit(settings, pairs, val_pairs, run):
+    """Train as `settings` says; the best model by val_loss is at settings['model'] afterwards.
+
+    Args:
+        settings: dict of main.py's flags; pairs, val_pairs: datapre.Pairs;
+        run: Path of the run's folder. Where it holds a state.npz the training goes on from there.
+    Returns: keras History. Raises: InputError, Interrupted.
+    """
+    keras.utils.set_random_seed(settings['seed'])
+    num_class = settings['num_class']
+    model = unet(
+        num_class=num_class, input_size=pairs.input_size, filters=settings['filters'],
+        batch_norm=settings['batch_norm'], fusion=settings['fusion'],
+        activation=settings['activation'], classes=pairs.classes)  # fmt: skip
+    compile_model(model, pairs.classes, settings['loss'], settings['learning_rate'])
+    if settings['weights']:
+        load_weights(model, settings['weights'])
+    checkpoint = ModelCheckpoint(settings['model'], monitor='val_loss', verbose=1,
+                                 save_best_only=True)  # fmt: skip
+    state = State(run / 'state.npz', checkpoint)
+    epoch = state.load(model)
+    steps, batch_size = settings['steps'], settings['batch_size']
+    batches = train_batches(pairs, batch_size, num_class, settings['aug_dict'], settings['seed'],
+                            start=epoch * steps * batch_size)  # fmt: skip
+    callbacks = [
+        Guard(settings, pairs), Estimate(settings, len(val_pairs), epoch),
+        KeepLast(settings['model'], fresh=epoch == 0), checkpoint,
+        Board(run, val_pairs), state,
+    ]  # fmt: skip
+    return model.fit(
+        batches, shuffle=False, steps_per_epoch=steps, epochs=settings['epochs'], initial_epoch=epoch,
+        validation_data=eval_batches(val_pairs, batch_size, num_class), callbacks=callbacks)  # fmt: skip
+
+
+class State(keras.callbacks.Callback):
+    """Weights, optimizer, epoch and best value after each epoch, in one file, whole or not at all."""
+
+    def __init__(self, path, checkpoint):
+        super().__init__()
+        self.path, self.checkpoint = Path(path), checkpoint
+
+    def load(self, model):
+        """Put a saved state into model and checkpoint; the epoch to go on with, 0 without one."""
+        model.optimizer.build(model.trainable_variables)
+        if not self.path.exists():
+            return 0
+        with np.load(self.path) as saved:
+            for i, variable in enumerate(self._variables(model)):
+                variable.assign(saved[f'v{i}'])
+            best, epoch = float(saved['best']), int(saved['epoch'])
+        self.checkpoint.best = None if math.isnan(best) else best
+        return epoch
+
+    def on_epoch_end(self, epoch, logs=None):
+        best = float('nan') if self.checkpoint.best is None else self.checkpoint.best
+        values = {f'v{i}': keras.ops.convert_to_numpy(v)
+                  for i, v in enumerate(self._variables(self.model))}  # fmt: skip
+        beside = self.path.with_suffix('.tmp.npz')
+        try:
+            np.savez(beside, best=best, epoch=epoch + 1, **values)
+            os.replace(beside, self.path)
+        finally:
+            beside.unlink(missing_ok=True)
+
+    def _variables(self, model):
+        return [*model.weights, *model.optimizer.variables]
+
+
+class KeepLast(keras.callbacks.Callback):
+    """Before the first save of a fresh run: the last run's model file gets another name."""
+
+    def __init__(self, path, fresh):
+        super().__init__()
+        self.path, self.due = Path(path), fresh
+
+    def on_epoch_end(self, epoch, logs=None):
+        if self.due and self.path.exists():
+            stamp = time.strftime('%Y%m%d-%H%M%S', time.localtime(self.path.stat().st_mtime))
+            kept = self.path.with_name(f'{self.path.stem}.{stamp}{self.path.suffix}')
+            os.replace(self.path, kept)
+            print(f'\nThe last {self.path} is kept as {kept}')
+        self.due = False
+
+
+class Guard(keras.callbacks.Callback):
+    """Stops at the first loss that is no number, and after the current step on Ctrl-C."""
+
+    def __init__(self, settings, pairs):
+        super().__init__()
+        self.settings, self.pairs = settings, pairs
+        self.interrupted = False
+
+    def on_train_begin(self, logs=None):
+        def interrupt(number, frame):
+            if self.interrupted:
+                os._exit(130)
+            self.interrupted = True
+            print('\nCtrl-C: stopping after this step; once more ends at once.', file=sys.stderr)
+
+        try:
+            self.before = signal.signal(signal.SIGINT, interrupt)
+        except ValueError:  # not the main thread: leave the signal alone
+            self.before = signal.getsignal(signal.SIGINT)
+
+    def on_train_end(self, logs=None):
+        signal.signal(signal.SIGINT, self.before)
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self.epoch = epoch
+
+    def on_train_batch_end(self, batch, logs=None):
+        if not math.isfinite(logs['loss']):
+            size = self.settings['batch_size']
+            first = (self.epoch * self.settings['steps'] + batch) * size
+            files = [self.pairs.pairs[sample_index(k, len(self.pairs), self.settings['seed'])][0]
+                     for k in range(first, first + size)]  # fmt: skip
+            rate = float(keras.ops.convert_to_numpy(self.model.optimizer.learning_rate))
+            raise InputError(
+                f'the loss is {logs["loss"]} at step {batch + 1} of epoch {self.epoch + 1}, '
+                f'learning rate {rate:g}, batch {", ".join(map(str, files))}. Likely causes: a '
+                'learning rate too high (try a tenth), a damaged picture. '
+                f'{self.settings["model"]} holds the last good model, if an epoch was finished.'
+            )
+        if self.interrupted:
+            raise Interrupted
+
+
+class Estimate(keras.callbacks.Callback):
+    """After the first steps, one line: how long the whole run takes, and what to do about hours."""
+
+    first, last = 2, 7  # the first steps also build the graph
+
+    def __init__(self, settings, val_images, epoch):
+        super().__init__()
+        self.settings, self.epochs = settings, settings['epochs'] - epoch
+        self.val_images, self.seconds = val_images, None
+
+    def on_train_batch_end(self, batch, logs=None):
+        if self.seconds is not None:
+            return
+        last = min(self.last, self.settings['steps'] - 1)
+        if batch == min(self.first, last - 1):
+            self.begin = time.perf_counter(), batch
+        elif batch == last and last > 0:
+            step = (time.perf_counter() - self.begin[0]) / (batch - self.begin[1])
+            # Scoring an image takes about a third of training on it: no backward pass.
+            val = step / self.settings['batch_size'] * self.val_images / 3
+            self.seconds = self.epochs * (step * self.settings['steps'] + val)
+            print(f'\nThe whole run takes about {duration(self.seconds)} on this machine '
+                  f'({step:.2f} s a step).' + self.advice())  # fmt: skip
+
+    def advice(self):
+        filters = self.settings['filters']
+        if self.seconds < 3600 or filters <= 16:
+            return ''
+        return (f' To shorten it: --filters 16 (about {duration(self.seconds * 20 / filters)} or '
+                'less), fewer --epochs, or a GPU (README).')  # fmt: skip
+
+
+def duration(seconds):
+    """'40 s', '12 min' or '3 h 20 min'."""
+    minutes = round(seconds / 60)
+    if seconds < 90:
+        return f'{seconds:.0f} s'
+    return f'{minutes} min' if minutes < 60 else f'{minutes // 60} h {minutes % 60} min'
+
+
+class Board(keras.callbacks.TensorBoard):
+    """Keras' TensorBoard with four fixed validation images, their truth and prediction each epoch."""
+
+    def __init__(self, run, val_pairs, shown=4):
+        super().__init__(str(run), write_graph=False)
+        self.pairs = val_pairs
+        # Evenly over the set: neighbouring frames of a video look alike.
+        self.shown = np.unique(np.linspace(0, len(val_pairs) - 1, shown).round().astype(int))
+
+    def on_epoch_end(self, epoch, logs=None):
+        super().on_epoch_end(epoch, logs)
+        classes = self.pairs.classes
+        with self._val_writer.as_default():
+            for place, i in enumerate(self.shown):
+                image, truth = self.pairs[i]
+                probability = keras.ops.convert_to_numpy(
+                    self.model.predict_on_batch(image[None] / np.float32(255)))[0]  # fmt: skip
+                picture = report.side_by_side(
+                    np.broadcast_to(image, (*truth.shape, 3)), report.indices_to_colours(truth, classes),
+                    report.indices_to_colours(report.to_index(probability, classes), classes))  # fmt: skip
+                tf.summary.image(f'image, truth, prediction {place + 1}', picture[None], step=epoch)
+        for writer in (self._train_writer, self._val_writer):
+            writer.flush()  # a killed run has its last epoch's points, too
+
+
+def new_run(log, name, settings, versions):
+    """A fresh folder log/<time>-<name> with settings.json in it."""
+    stamp = time.strftime('%Y%m%d-%H%M%S')
+    for suffix in ('', *(f'-{i}' for i in range(2, 100))):
+        run = Path(log) / f'{stamp}-{name}{suffix}'
+        try:
+            run.mkdir(parents=True)
+            break
+        except FileExistsError:
+            continue
+        except OSError as e:
+            raise InputError(f'{log}: can not write there ({e.strerror}); name another with --log') from None
+    write_json(run / 'settings.json', {'settings': settings, 'versions': versions})
+    return run
+
+
+def write_json(path, content):
+    """Whole or not at all."""
+    beside = Path(path).with_suffix('.tmp')
+    beside.write_text(json.dumps(content, indent=2, ensure_ascii=False) + '\n', encoding='utf-8')
+    os.replace(beside, path)
+
+
