@@ -26,6 +26,7 @@ from labels import (
     open_picture,
     pair_files,
     read_label,
+    recognise,
 )
 
 __all__ = ['adjustData', 'labelVisualize', 'saveResult', 'testGenerator', 'trainGenerator',
@@ -66,10 +67,11 @@ class Pairs:
 
     def __init__(self, pairs, classes, size=None, two_class=False, color_mode='rgb'):
         self.pairs, self.classes, self.two_class = pairs, classes, two_class
-        self.color_mode, self.resize, self.cache = color_mode, size, {}
+        self.color_mode, self.resize, self.cache, self.error = color_mode, size, {}, None
         self.size = size or open_picture(pairs[0][0]).size[::-1]
         channels = 1 if color_mode == 'grayscale' else 3
         self.input_size = (*self.size, channels)
+        self.format = recognise([label for _, label in pairs], classes, two_class)
         fit = CACHE_BYTES // (self.size[0] * self.size[1] * (channels + 1))
         with ThreadPoolExecutor(os.cpu_count()) as pool:  # the first broken file stops the run
             for i, pair in enumerate(pool.map(self._read, range(len(pairs)))):
@@ -81,12 +83,18 @@ class Pairs:
 
     def __getitem__(self, i):
         """(image uint8 (H, W, C), label uint8 (H, W)) of pair i."""
-        return self.cache[i] if i in self.cache else self._read(i)
+        if i in self.cache:
+            return self.cache[i]
+        try:
+            return self._read(i)
+        except InputError as e:
+            self.error = e  # tf.data would bury it in a traceback
+            raise
 
     def _read(self, i):
         image_path, label_path = self.pairs[i]
         image = read_image(image_path, self.color_mode, self.resize)
-        label = read_label(label_path, self.classes, self.two_class)
+        label = read_label(label_path, self.classes, self.two_class, self.format)
         if self.resize and label.shape != tuple(self.resize):
             label = np.asarray(Image.fromarray(label).resize(self.resize[::-1], 0))  # nearest
         for path, shape in ((image_path, image.shape[:2]), (label_path, label.shape)):
@@ -123,10 +131,13 @@ def _permutation(pass_, n, seed):
 
 
 def train_batches(pairs, batch_size, num_class, aug_dict=None, seed=1, start=0, save_to_dir=None,
-                  image_save_prefix='image', label_save_prefix='label'):  # fmt: skip
+                  image_save_prefix='image', label_save_prefix='label',
+                  augmentation=None):  # fmt: skip
     """Endless tf.data.Dataset of (images float32 (N, H, W, C) in 0..1, one-hot float32).
 
     Every pass over the pairs is a fresh permutation. `start` is the sample to begin with.
+    `augmentation`, from augment.parse, follows on `aug_dict`: its pair functions draw from
+    (seed, k), its mixing functions from (seed, the batch's first k).
     """
     draws = augment.Draws(aug_dict)
 
@@ -143,11 +154,20 @@ def train_batches(pairs, batch_size, num_class, aug_dict=None, seed=1, start=0, 
         image = tf.cast(image, tf.float32)
         if aug_dict:
             image, label = augment.apply_draw(image, label, draw, draws.fill_mode, draws.cval)
+        image = image / 255
+        if augmentation:
+            image, label = augmentation.pair(image, label, (tf.constant(seed, tf.int64), k))
         if save_to_dir:
-            saved = tf.numpy_function(save, [k, image, label], tf.int64)
+            saved = tf.numpy_function(save, [k, image * 255, label], tf.int64)
             with tf.control_dependencies([saved]):
                 image = tf.identity(image)
-        return image / 255, one_hot(label, num_class)
+        return k, image, label
+
+    def finish(k, images, labels):  # one-hot of the batch: 9 MB a picture are written once
+        y = one_hot(labels, num_class)
+        if augmentation and augmentation.mix:
+            return augmentation.mix(images, y, (tf.constant(seed, tf.int64), k[0]))
+        return images, y
 
     def save(k, image, label):
         for prefix, x in ((image_save_prefix, image), (label_save_prefix, label)):
@@ -158,7 +178,8 @@ def train_batches(pairs, batch_size, num_class, aug_dict=None, seed=1, start=0, 
     if save_to_dir:
         make_folder(save_to_dir)
     samples = tf.data.Dataset.counter(start).map(load, tf.data.AUTOTUNE, deterministic=True)
-    return samples.batch(batch_size, drop_remainder=True).prefetch(2)
+    batches = samples.batch(batch_size, drop_remainder=True).map(finish, tf.data.AUTOTUNE)
+    return batches.prefetch(2)
 
 
 def eval_batches(pairs, batch_size, num_class):
@@ -168,10 +189,10 @@ def eval_batches(pairs, batch_size, num_class):
         image, label = tf.numpy_function(lambda i: pairs[int(i)], [i], (tf.uint8, tf.uint8))
         image.set_shape(pairs.input_size)
         label.set_shape(pairs.size)
-        return tf.cast(image, tf.float32) / 255, one_hot(label, num_class)
+        return tf.cast(image, tf.float32) / 255, label
 
     samples = tf.data.Dataset.range(len(pairs)).map(load, tf.data.AUTOTUNE, deterministic=True)
-    return samples.batch(batch_size).prefetch(2)
+    return samples.batch(batch_size).map(lambda x, y: (x, one_hot(y, num_class))).prefetch(2)
 
 
 # ---------------------------------------------------------------------------- the article's names

@@ -1,4 +1,4 @@
-"""Labels: the class table, colours <-> indices, what a label file may hold, pairing, the check.
+"""Labels: the class table, colours <-> indices, what a label file may hold, pairing.
 
 No TensorFlow here, so that a data set is checked in seconds. Everything that reads a label, for
 training, scoring or looking, reads it through `read_label`.
@@ -9,14 +9,13 @@ import difflib
 import hashlib
 import os
 import re
-import time
+import shutil
 import unicodedata
 import warnings
-from collections import Counter, namedtuple
+from collections import namedtuple
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
-from functools import partial
-from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -32,6 +31,31 @@ VOID_NAMES = ('void', 'unlabelled', 'unlabeled', 'ignore', 'ignored', 'unknown',
 
 class InputError(ValueError):
     """What a user did wrong, in one line: what was expected, what was found, what to do."""
+
+
+@contextmanager
+def whole_file(path, durable=True):
+    """Gives a path beside `path` to write to and moves that into place: all of it or nothing.
+
+    A save that is killed, or finds the disk full, leaves the old file. InputError where it fails.
+    durable: on the disk before the old file goes, so that a power cut is survived too.
+    """
+    path = Path(path)
+    beside = path.with_name(f'.{path.stem}.part{path.suffix}')
+    try:
+        yield beside
+        if durable:
+            with open(beside, 'rb+') as f:
+                os.fsync(f.fileno())
+        os.replace(beside, path)
+    except (OSError, RuntimeError) as e:  # h5py and zipfile report a full disk as either
+        full = shutil.disk_usage(path.parent).free < 1 << 20 if path.parent.is_dir() else False
+        why = 'the disk is full' if full else ' '.join(str(e).split())[:150]
+        raise InputError(f'{path}: could not be written, {why}; free space on '
+                         f'{path.parent.resolve()} or name another place') from None
+    finally:
+        with suppress(OSError):
+            beside.unlink(missing_ok=True)
 
 
 def nearest_name(name, names):
@@ -149,7 +173,8 @@ def read_classes(path):
                                  'twice; each class needs its own')  # fmt: skip
         classes.append((name, colour, role))
     if not 0 < len(classes) < 256:
-        raise InputError(f'{path}: expected 1 to 255 classes, found {len(classes) or "an empty table"}')
+        found = len(classes) or 'an empty table'
+        raise InputError(f'{path}: expected 1 to 255 classes, found {found}')
     if all(role == 'void' for *_, role in classes):
         raise InputError(f'{path}: every class is void; give one at least the role scored')
     return ClassTable(*zip(*classes))
@@ -177,8 +202,12 @@ Unique = namedtuple('Unique', 'values index inverse counts')
 
 def _pack(rgb):
     """Colours (..., 3) -> integers 0xRRGGBB, which sort as the colours do."""
-    r, g, b = np.moveaxis(np.asarray(rgb), -1, 0).astype(np.int32)
-    return r << 16 | g << 8 | b
+    rgb = np.asarray(rgb)
+    packed = rgb[..., 0].astype(np.int32)
+    for channel in (1, 2):  # in place: a picture may be large
+        packed <<= 8
+        packed |= rgb[..., channel]
+    return packed
 
 
 def _unpack(packed):
@@ -216,6 +245,10 @@ def to_hex(colour):
     return '#{:02X}{:02X}{:02X}'.format(*map(int, colour))
 
 
+def _hex(packed):
+    return to_hex(_unpack(packed)) if packed >= 0 else 'no colour'
+
+
 def from_hex(text):
     """'#800040' -> (128, 0, 64); InputError for anything else."""
     if not re.fullmatch('#?[0-9a-fA-F]{6}', text):
@@ -237,7 +270,7 @@ def _lookup(packed, table):
 
 
 def colours_to_indices(rgb, table):
-    """uint8 (H, W, 3) colours -> (uint8 (H, W) indices, bool (H, W) known); unknown ones are 255."""
+    """uint8 (H, W, 3) colours -> (uint8 (H, W) indices, 255 unknown; bool (H, W) known)."""
     values, _, _, run, lengths = _runs(_pack(rgb).ravel())
     index = np.repeat(_lookup(values, table)[run], lengths).reshape(rgb.shape[:-1])
     return np.where(index < 0, NO_CLASS, index).astype(np.uint8), index >= 0
@@ -254,47 +287,50 @@ def open_picture(path):
     picture = _header(path)
     try:
         with picture:
-            rawmode = str(picture.tile[0][3]) if picture.tile else ''
+            rawmode = picture.tile[0][3] if picture.tile else ''  # or a tuple that begins with it
             picture.load()
-            turned = _orientation(picture)
             ImageOps.exif_transpose(picture, in_place=True)
-            picture.info.update(rawmode=rawmode, turned=turned)
+            picture.info['rawmode'] = rawmode if isinstance(rawmode, str) else str(rawmode[0])
             return picture
-    except (OSError, SyntaxError, ValueError, EOFError) as e:
+    except Exception as e:  # what a damaged file raises depends on where it is damaged
         raise InputError(f'{path}: damaged ({e}); replace the file or take it out') from None
 
 
-def _orientation(picture):
-    """EXIF orientation, 1 upright; not asked of a PNG without, which would have to be decoded."""
-    return picture.getexif().get(0x0112, 1) if picture.format != 'PNG' or 'exif' in picture.info else 1
-
-
 def _header(path):
-    """PIL image whose header alone is read: size and mode, but no pixel yet."""
+    """PIL image of which the header alone is read; its info['turned'] is the EXIF orientation."""
     try:
         picture = Image.open(path)
         pages = picture.n_frames if picture.format == 'TIFF' else 1
+        asked = picture.format != 'PNG' or 'exif' in picture.info  # else it decodes a PNG to look
+        turned = picture.info['turned'] = picture.getexif().get(0x0112, 1) if asked else 1
     except FileNotFoundError:
         raise InputError(f'{path}: expected a picture, found no such file') from None
     except Image.DecompressionBombError:
         raise InputError(f'{path}: declares more than {MAX_PIXELS} pixels; cut it up') from None
-    except (UnidentifiedImageError, OSError, SyntaxError, ValueError) as e:
+    except Exception as e:
         reason = f'can not be read ({e})'
         if isinstance(e, UnidentifiedImageError):
             reason = 'not a picture' if os.path.getsize(path) else 'empty, 0 bytes'
         raise InputError(f'{path}: {reason}; replace the file or take it out') from None
-    if picture.width * picture.height > MAX_PIXELS or pages > 1:
+    fault = ''
+    if picture.width * picture.height > MAX_PIXELS:
+        fault = (f'declares {picture.height}x{picture.width} pixels, but at most {MAX_PIXELS} are '
+                 'read; cut it up')  # fmt: skip
+    elif pages > 1:
+        fault = f'holds {pages} pages, expected one; save each as a file'
+    elif turned > 4 and picture.info.get('compression') == 'raw':  # Pillow 13 scrambles its rows
+        fault = 'a TIFF that an EXIF tag turns; turn the picture itself'
+    if fault:
         picture.close()
-        what = f'{pages} pages' if pages > 1 else f'{picture.height}x{picture.width} pixels'
-        raise InputError(f'{path}: declares {what}, expected one picture of at most {MAX_PIXELS} '
-                         'pixels; cut it up')  # fmt: skip
+        raise InputError(f'{path}: {fault}')
     return picture
 
 
 # What a label file stores, before it means classes. layout: 'bit', 'grey', 'palette' or 'rgb';
 # values: grey value, palette index, or for rgb the grey value (-1 for a colour); colours: packed.
-Stored = namedtuple('Stored', 'path layout mode lossy shape values colours index counts run lengths '
-                    'sample')
+Stored = namedtuple(
+    'Stored', 'path layout mode lossy shape values colours index counts run lengths sample'
+)
 
 
 def _stored(path):
@@ -305,20 +341,21 @@ def _stored(path):
         alpha = np.asarray(picture.getchannel('A'))
         if alpha.min() < 255:
             y, x = np.argwhere(alpha < 255)[0]
-            raise InputError(f'{path}: alpha {alpha[y, x]} at row {y}, column {x}; a label has to be '
-                             'opaque: save it without alpha')  # fmt: skip
+            raise InputError(f'{path}: alpha {alpha[y, x]} at row {y}, column {x}; a label has to '
+                             'be opaque: save it without alpha')  # fmt: skip
         picture = picture.convert(mode[:-1])
     layout = {'1': 'bit', 'P': 'palette', 'RGB': 'rgb'}.get(picture.mode, 'grey')
     plane = np.asarray(picture)
     if (layout == 'grey' and picture.mode not in ('L', 'F') and picture.mode[0] != 'I') or (
         ';16' in rawmode and layout == 'rgb' or 'LA;16' in rawmode
     ):
-        raise InputError(f'{path}: a label of mode {mode} ({rawmode}); expected grey, palette or RGB '
-                         'of 8 bits, or 16-bit grey')  # fmt: skip
+        raise InputError(f'{path}: a label of mode {mode} ({rawmode}); expected grey, palette or '
+                         'RGB of 8 bits, or 16-bit grey')  # fmt: skip
     if rawmode in ('L;2', 'L;4') and plane.any():  # PIL multiplies the values: index 1 becomes 17
         raise InputError(f'{path}: {rawmode[2]} bits a pixel, in which an index and a grey level '
                          'look alike; save it with 8 bits')  # fmt: skip
-    values, index, counts, run, lengths = _runs((_pack(plane) if layout == 'rgb' else plane).ravel())
+    flat = (_pack(plane) if layout == 'rgb' else plane).ravel()
+    values, index, counts, run, lengths = _runs(flat)
     if values.dtype.kind == 'f' and not (np.isfinite(values) & (values % 1 == 0)).all():
         raise InputError(f'{path}: holds fractions; expected whole class indices')
     colours = values = values.astype(np.int64)
@@ -330,7 +367,7 @@ def _stored(path):
         palette[: len(entries)] = entries
         colours = _pack(palette)[values].astype(np.int64)
     else:
-        colours = values.clip(0, 255) * 0x10101
+        colours = np.where((values >= 0) & (values < 256), values * 0x10101, -1)
     return Stored(path, layout, mode, lossy, plane.shape[:2], values, colours, index, counts, run,
                   lengths, None)  # fmt: skip
 
@@ -340,7 +377,7 @@ def _meaning(values, colours, kind, table):
     if kind == '0/255':
         return np.select([values == 0, values == 255], [0, 1], -1)
     if kind == 'colour':
-        return np.where(values > 255, -1, _lookup(colours, table))
+        return _lookup(colours, table)
     if kind == 'grey':  # a grey palette written by an optimiser: its grey is the index
         values = np.where(colours == (colours & 255) * 0x10101, colours & 255, -1)
     known = (values >= 0) & ((values < len(table)) | (values == NO_CLASS))
@@ -355,6 +392,8 @@ def _decide(layout, values, colours, counts, table, two_class):
              'palette': ['colour', 'grey', 'index']}[layout]  # fmt: skip
     if layout in ('grey', 'rgb') and two_class:
         kinds = ['0/255', *kinds]
+    if layout == 'rgb' and values.min() < 0:
+        kinds = ['colour']  # one pixel that is not grey tells
     if layout == 'palette' and len(np.unique(colours)) < 2 and not two_class:
         kinds = kinds[::-1]  # one colour alone does not tell an order of colours
     meanings = {kind: _meaning(values, colours, kind, table) for kind in kinds}
@@ -387,7 +426,7 @@ def _merge(stored):
     values, colours, counts = (
         np.concatenate([getattr(s, f) for s in stored]) for f in ('values', 'colours', 'counts')
     )
-    keys, first, inverse = np.unique(values * 2**24 + colours, return_index=True,
+    keys, first, inverse = np.unique(values * 2**25 + colours, return_index=True,
                                      return_inverse=True)  # fmt: skip
     files = np.bincount(inverse, minlength=len(keys))
     owner = np.repeat(np.arange(len(stored)), [len(s.values) for s in stored])[first]
@@ -397,6 +436,15 @@ def _merge(stored):
 
 
 Held = namedtuple('Held', 'stored values colours counts files owner index')
+
+
+def _survey(path):
+    """Stored without its runs, and with a grid of samples to compare labels by."""
+    s = _stored(path)
+    (h, w), y, x = s.shape, np.arange(32)[:, None], np.arange(48)
+    spots = (y * h // 32 * w + x * w // 48).ravel()
+    held = s.colours[s.run[np.searchsorted(np.cumsum(s.lengths), spots, 'right')]]
+    return s._replace(run=None, lengths=None, sample=(held * 2654435761 >> 24).astype(np.uint8))
 
 
 def recognise(files, table, two_class=False):
@@ -413,28 +461,25 @@ def _snap(values, colours, kind, table, only=None):
     """(nearest class, its distance) of stored values: the largest difference of a channel. `only`
     limits the classes. An index has no near ones: distance 256."""
     if kind in ('index', 'grey'):
-        return values.clip(0, len(table) - 1), np.full(len(values), 256)
+        return values.clip(0, len(table) - 1), np.full(values.shape, 256)
     ends = np.array((TWO_CLASSES if kind == '0/255' else table).colours)
     allowed = np.arange(len(ends)) if only is None or not len(only) else only
-    nearest, least = np.zeros(len(values), int), np.full(len(values), 256)
-    for i in allowed:
-        distance = np.abs(_unpack(colours) - ends[i]).max(-1)
-        nearest[distance < least], least = i, np.minimum(distance, least)
-    return nearest, np.where(values > 255, 256, least)
+    distance = np.stack([np.abs(_unpack(colours) - ends[i]).max(-1) for i in allowed])
+    return allowed[distance.argmin(0)], np.where(colours < 0, 256, distance.min(0))
 
 
-def _complaint(path, layout, shape, value, colour, index, kind, table):
-    """What is wrong with one stored value, in one line."""
-    y, x = divmod(int(index), shape[1])
-    nearest, distance = (int(a[0]) for a in _snap(np.array([value]), np.array([colour]), kind, table))
-    name, hexed = table.names[nearest], to_hex(_unpack(colour))
-    if kind == 'colour' or value < 0:
-        return (f'{path}: colour {hexed} at row {y}, column {x} is no class; nearest is {name} '
-                f'{to_hex(table.colours[nearest])}, {distance} units away')  # fmt: skip
-    expected = ('0 and 255' if kind == '0/255' else
-                f'class indices 0..{len(table) - 1} (or 255 for no class)')  # fmt: skip
-    return (f'{path}: value {value} ({hexed}) at row {y}, column {x}; expected {expected}; '
-            f'nearest is {nearest}, {name}')  # fmt: skip
+def _complaint(s, value, colour, index, kind, table):
+    """What is wrong with one stored value of Stored `s`, in one line."""
+    y, x = divmod(int(index), s.shape[1])
+    nearest, distance = (int(a) for a in _snap(np.array(value), np.array(colour), kind, table))
+    if kind == 'colour' or s.layout == 'rgb' and value < 0:
+        name = f'{table.names[nearest]} {to_hex(table.colours[nearest])}'
+        return (f'{s.path}: colour {_hex(colour)} at row {y}, column {x} is no class; nearest is '
+                f'{name}, {distance} units away')  # fmt: skip
+    expected = f'class indices 0..{len(table) - 1} (255 is no class)'
+    expected = '0 and 255' if kind == '0/255' else expected
+    return (f'{s.path}: value {value} ({_hex(colour)}) at row {y}, column {x}; expected '
+            f'{expected}; nearest is {nearest}, {table.names[nearest]}')  # fmt: skip
 
 
 def read_label(path, table, two_class=False, format=None):
@@ -456,15 +501,16 @@ def read_label(path, table, two_class=False, format=None):
     classes = _meaning(s.values, s.colours, kind, table)
     if classes.min() < 0:
         i = np.where(classes < 0, s.index, s.counts.sum()).argmin()
-        line = _complaint(path, s.layout, s.shape, s.values[i], s.colours[i], s.index[i], kind, table)
+        line = _complaint(s, s.values[i], s.colours[i], s.index[i], kind, table)
         raise InputError(line + ('; JPEG smears labels, save as PNG' if s.lossy else ''))
     return np.repeat(classes.astype(np.uint8)[s.run], s.lengths).reshape(s.shape)
 
 
 # ------------------------------------------------------------------------ pairing
 
-_WORD = 'masks?|labels?|labelids|trainids|l|gt|gtfine|seg|segmentation|annot|annotations?|images?|img'
-_WORD = re.compile(rf'^(?:{_WORD})[-_. ]|(?:[-_. ](?:{_WORD}|colou?r|rgb|sat|leftimg8bit))+$', re.I)
+_WORD = 'masks?|labels?|labelids|trainids|l|gt|gtfine|seg|segmentation|annot|annotations?'
+_WORD += '|images?|img|colou?r|rgb|sat|leftimg8bit'
+_WORD = re.compile(rf'^(?:{_WORD})[-_. ]|(?:[-_. ](?:{_WORD}))+$', re.IGNORECASE)
 
 
 def list_pictures(source):
@@ -547,469 +593,3 @@ def split(pairs, fraction, seed=0):
     count = min(max(round(len(pairs) * fraction), 1), len(pairs) - 1)
     val = set(sorted(pairs, key=hashed.get)[:count])
     return [p for p in pairs if p not in val], [p for p in pairs if p in val]
-
-
-# ------------------------------------------------------------------------ the check
-
-FAST_LABELS = 500  # labels that the fast check reads; each is checked again when it is used
-Glance = namedtuple('Glance', 'shape mode turned top digest')
-
-
-def _survey(path):
-    """Stored without its runs, and with a grid of samples to compare labels by."""
-    s = _stored(path)
-    spots = (np.arange(32) * s.shape[0] // 32)[:, None] * s.shape[1] + np.arange(48) * s.shape[1] // 48
-    held = s.colours[s.run[np.searchsorted(np.cumsum(s.lengths), spots.ravel(), 'right')]]
-    return s._replace(run=None, lengths=None, sample=(held * 2654435761 >> 24).astype(np.uint8))
-
-
-def _glance(path, whole):
-    """Glance of one image: its header, and with `whole` its largest value and a hash of its pixels."""
-    picture = open_picture(path) if whole else _header(path)
-    turned = picture.info.get('turned') or _orientation(picture)
-    shape = picture.size if turned > 4 and not whole else picture.size[::-1]
-    top = int(np.max(picture)) if whole and picture.mode[0] in 'IF' else 0
-    digest = hashlib.sha1(picture.tobytes()).hexdigest() if whole else ''
-    picture.close()
-    return Glance(shape, picture.mode, turned > 1, top, digest)
-
-
-def _try(read, path):
-    try:
-        return read(path)
-    except InputError as e:
-        return str(e)
-
-
-def _few(lines, limit=5):
-    """The first lines, and how many more there are."""
-    return lines[:limit] + [f'... and {len(lines) - limit} more such files'] * (len(lines) > limit)
-
-
-def _of(files):
-    return f'{len(files)} (first: {files[0]})'
-
-
-def _sources(folder, images, labels):
-    """{split: (image source, label source or None)} of a CamVid folder, or of --images, --labels."""
-    if images and labels and not folder:
-        return {'train': (images, labels)}
-    if images or labels or not folder:
-        raise InputError('expected a folder in CamVid layout, or both images and labels')
-    folder = Path(folder)
-    if not (folder / 'train').is_dir():
-        held = sorted(p.name for p in folder.iterdir() if p.is_dir()) if folder.is_dir() else None
-        found = 'no such folder' if held is None else f'the folders {", ".join(held) or "(none)"}'
-        raise InputError(f'{folder}: expected train and trainannot in it, found {found}; '
-                         'name your own with --images and --labels')  # fmt: skip
-    sources = {s: (folder / s, folder / f'{s}annot') for s in ('train', 'val', 'test')}
-    return {s: (i, None if s == 'test' and not a.is_dir() else a)
-            for s, (i, a) in sources.items() if i.is_dir()}  # fmt: skip
-
-
-def _blends(colours, ends):
-    """Which colours (k, 3) lie between two of the ends (m, 3)."""
-    found = np.zeros(len(colours), bool)
-    for i, a in enumerate(ends):
-        for b in ends[i + 1 :]:
-            t = (colours - a) @ (b - a) / max((b - a) @ (b - a), 1)
-            off = np.abs(colours - a - t[:, None] * (b - a)).max(1)
-            found |= (off < 3) & (t > 0) & (t < 1)
-    return found
-
-
-def guess_classes(held):
-    """(ClassTable, how) from what labels without a class table hold: 0/255, grey values as indices,
-    grey levels far apart, or one class for each colour that is no blur of more frequent ones."""
-    order = np.argsort(-held.counts, kind='stable')
-    values, colours, counts = held.values[order], held.colours[order], held.counts[order]
-    share, rgb = counts / counts.sum(), np.unique(values).size < values.size or values.min() < 0
-    if not rgb:
-        ranked = values.tolist()
-        top = max([v for v in ranked if v != NO_CLASS], default=1)
-        clean = set(ranked) <= {0, NO_CLASS} or top <= 1
-        if clean or (len(ranked) > 8 and top > 128 and set(ranked[:2]) == {0, 255}):
-            return TWO_CLASSES, 'values 0 and 1, or 0 and 255: two classes'
-        named = all(s.layout == 'palette' for s in held.stored) and np.unique(colours).size == len(colours)
-        if named and sorted(ranked) == list(range(len(ranked))):
-            rgb = _unpack(colours[np.argsort(values)]).tolist()
-            return _plain(rgb), 'palette indices, in the palette\'s colours'
-        if top < 3 * len(ranked) or top > NO_CLASS:
-            return numbered_classes(min(top, 254) + 1), f'numbered, the largest index is {top}'
-    ends = _unpack(colours[:255])
-    if {*map(tuple, ends.tolist())} <= {*CAMVID.colours} and len(colours) > 2:
-        return CAMVID, "CamVid's, whose colours these are"
-    near = np.array([i and np.abs(ends[:i] - c).max(1).min() < 9 for i, c in enumerate(ends)])
-    core = ends[(share[:255] > 0.01) & ~near][:40]
-    thin = (share[:255] < 0.001) & _blends(ends, core)
-    blurred = len(colours) > 255 or near.any() or thin.sum() >= 3
-    keep = ends[(share[:255] > 0.005) & ~near & ~_blends(ends, core[:8])] if blurred else ends
-    return _plain(sorted(keep.tolist() or ends[:1].tolist())), (
-        f'guessed from the {len(keep)} main of {len(colours)} colours' if blurred else
-        f'one class for each of {len(keep)} colours')  # fmt: skip
-
-
-def _plain(rgb):
-    return ClassTable(tuple(map(to_hex, rgb)), tuple(map(tuple, rgb)), ('scored',) * len(rgb))
-
-
-def class_weights(counts, table):
-    """Weight 1/ln(1.10 + p) of each class, p its share of the scored pixels; None for void and for a
-    class without pixels."""
-    scored = [i for i in table.scored if counts[i]]
-    total = sum(counts[i] for i in scored)
-    return [float(1 / np.log(1.1 + counts[i] / total)) if i in scored else None
-            for i in range(len(table))]  # fmt: skip
-
-
-def check(folder=None, images=None, labels=None, table=None, val_split=None, seed=0, size=None,
-          two_class=False, fast=False):  # fmt: skip
-    """What a data set holds, and whether it is fit to train on.
-
-    Args:
-        folder: CamVid layout: train, trainannot, val, valannot, test[, testannot].
-        images, labels: instead, two folders or glob patterns (split 'train').
-        table: ClassTable; default a class table file beside the data, else what labels hold.
-        val_split, seed: where there is no val, this fraction of train, see `split`.
-        size: what pictures are resized to, so that they may differ.
-        fast: what `train` runs first: every pair and header, at most FAST_LABELS labels, no image
-            decoded; the first error is raised.
-
-    Returns: dict fit for JSON: fit, verdict, errors, warnings, notes, table, table_from, format
-        (for `read_label`), splits, sizes, modes, values, classes, weights, seconds.
-    Raises: InputError where there is no such data set.
-    """
-    started = time.perf_counter()
-    errors, warned, notes, pairs = [], [], [], {}
-    sources = _sources(folder, images, labels)
-    for name, (image_source, label_source) in sources.items():
-        try:
-            pairs[name], lone = ([(p, None) for p in list_pictures(image_source)], []) \
-                if label_source is None else _match(image_source, label_source)  # fmt: skip
-            errors += lone
-        except InputError as e:
-            pairs[name] = []
-            errors.append(str(e))
-    if 'val' not in pairs and val_split and len(pairs['train']) > 1:
-        pairs['train'], pairs['val'] = split(pairs['train'], val_split, seed)
-    if not pairs.get('val'):
-        warned.append('no validation pictures: a val folder or --val-split 0.2 gives some')
-
-    image_files = [i for p in pairs.values() for i, _ in p]
-    label_files = [a for p in pairs.values() for _, a in p if a]
-    read = label_files[:: -(-len(label_files) // FAST_LABELS)] if fast and label_files else label_files
-    glance = partial(_try, partial(_glance, whole=not fast))
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        stored = dict(zip(read, pool.map(partial(_try, _survey), read)))
-        headers = [p for p in label_files if p not in stored]
-        seen = dict(zip(image_files + headers, pool.map(glance, image_files + headers)))
-    errors += _few([e for e in (*stored.values(), *seen.values()) if isinstance(e, str)])
-    stored, seen = ({p: s for p, s in d.items() if not isinstance(s, str)} for d in (stored, seen))
-    if len(read) < len(label_files):
-        notes.append(f'labels: {len(read)} of {len(label_files)} read, spread over the set')
-
-    result = {'splits': {}, 'format': {}, 'values': [], 'classes': [], 'weights': {}}
-    for name, p in pairs.items():
-        result['splits'][name] = {'images': len(p), 'labels': sum(a is not None for _, a in p)}
-    how = 'given'
-    if stored:
-        held = _merge(list(stored.values()))
-        if table is None:
-            beside = [folder] if folder else [labels, Path(labels).parent, images]
-            path = find_classes(*beside)
-            if path:
-                table, how = read_classes(path), str(path)
-            elif folder and held.values.min() >= 0 and held.values[held.values != 255].max(initial=0) in (11, 12):
-                table, how = CAMVID, "CamVid's"
-            else:
-                table, how = guess_classes(held)
-                warned.append(f'no class table: {how}; --write-classes writes one to edit')
-        _check_labels(result, stored, pairs, table, two_class, how, errors, warned)
-    _check_images(seen, stored, pairs, size, fast, errors, warned, notes)
-    shapes = {p: s.shape for p, s in (*seen.items(), *stored.items())}
-    for what, files in (('images', image_files), ('labels', label_files)):
-        files = [p for p in files if p in shapes]
-        looked = {**seen, **stored}
-        result[f'{what} by size'] = dict(Counter('{}x{}'.format(*shapes[p]) for p in files))
-        result[f'{what} by mode'] = dict(Counter(looked[p].mode for p in files))
-    if fast and errors:
-        raise InputError(errors[0])
-    verdict = 'fit to train' if not errors else f'not fit to train: {len(errors)} error(s)'
-    if warned and not errors:
-        verdict += f', with {len(warned)} warning(s)'
-    return {'fit': not errors, 'verdict': verdict, 'errors': errors, 'warnings': warned, 'notes': notes,
-            'data': str(folder or f'{images}, {labels}'), 'table': table and table.to_dict(),
-            'table_from': how, **result, 'seconds': round(time.perf_counter() - started, 2)}  # fmt: skip
-
-
-def _check_labels(result, stored, pairs, table, two_class, how, errors, warned):
-    """What labels hold: format, values, classes, weights."""
-    everything, n = list(stored.values()), len(table)
-    result['format'], doubts = _formats(everything, table, two_class)
-    warned += doubts
-    total = sum(int(s.counts.sum()) for s in everything)
-    lossy = [s.path for s in everything if s.lossy]
-    for layout, kind in result['format'].items():
-        held = _merge([s for s in everything if s.layout == layout])
-        classes = _meaning(held.values, held.colours, kind, table)
-        where = [(held.stored[o].path, *divmod(int(i), held.stored[o].shape[1]))
-                 for o, i in zip(held.owner, held.index)]  # fmt: skip
-        for i in np.argsort(-held.counts, kind='stable'):
-            c = classes[i]
-            result['values'].append({
-                'layout': layout, 'value': int(held.values[i]), 'hex': to_hex(_unpack(held.colours[i])),
-                'class': None if c < 0 else 'no class' if c >= n else table.names[c],
-                'percent': 100 * int(held.counts[i]) / total, 'files': int(held.files[i]),
-                'first_file': str(where[i][0]), 'row': where[i][1], 'column': where[i][2],
-            })  # fmt: skip
-        errors += _strangers(held, classes, kind, table, layout, total, lossy)
-        plain = set(held.values.tolist())
-        if plain == {0, 255} and n > 2 and not {0, 255} - {*classes.tolist()}:
-            pass
-        if 255 in plain <= {0, 255} and n > 2 and (kind == 'index' or not {*classes} & {*table.scored}):
-            errors.append(
-                f'{everything[0].path}: labels hold only 0 and 255, masks of two classes, but the '
-                f'class table has {n}; --num-class 2 trains on them, --repair makes them 0 and 1'
-            )
-        if plain == {0, 1, 255} and n <= 2 and not any(
-            {1, 255} <= {*s.values.tolist()} for s in held.stored
-        ):
-            a, b = (next(s.path for s in held.stored if v in s.values) for v in (1, 255))
-            errors.append(f'{b}: values 0 and 255, but {a}: 0 and 1; is 255 foreground or no class? '
-                          'repair the one kind apart from the other')  # fmt: skip
-        if kind == 'index' and layout != 'bit' and min(plain) >= 1:
-            warned.append(f'indices start at {min(plain)}: class 0, {table.names[0]}, never occurs; '
-                          'subtract 1 if they were counted from 1')  # fmt: skip
-    if lossy and not errors:
-        warned.append(f'JPEG labels: {_of(lossy)}; JPEG smears labels, save PNG')
-    constant = [s.path for s in everything if len(s.values) == 1]
-    if constant:
-        warned.append(f'labels of one single value: {_of(constant)}')
-
-    counts = {split: np.zeros(n + 1, np.int64) for split in pairs}
-    within, files = np.zeros(n), np.zeros(n, int)  # pixels of the images that hold a class
-    for split_name, p in pairs.items():
-        for s in (stored[a] for _, a in p if a in stored):
-            classes = _meaning(s.values, s.colours, result['format'][s.layout], table)
-            classes = np.where((classes < 0) | (classes >= n), n, classes)
-            held = np.bincount(classes, s.counts, n + 1).astype(np.int64)
-            counts[split_name] += held
-            files += held[:n] > 0
-            if split_name == 'train':
-                within += (held[:n] > 0) * held.sum()
-    train, everywhere = counts['train'][:n], sum(counts.values())[:n]
-    for i, (name, colour, role) in enumerate(zip(table.names, table.colours, table.roles)):
-        share = {s: 100 * float(c[i] / c.sum()) for s, c in counts.items() if c.sum()}
-        result['classes'].append({'index': i, 'name': name, 'hex': to_hex(colour), 'role': role,
-                                  'percent': share, 'files': int(files[i])})  # fmt: skip
-    absent = [table.names[i] for i in range(n) if not everywhere[i]]
-    late = [table.names[i] for i in table.scored if everywhere[i] and not train[i]]
-    if absent:
-        warned.append(f'classes that never occur: {", ".join(absent[:20])} ({len(absent)} of {n})')
-    if late:
-        warned.append(f'classes that occur only outside the training pictures: {", ".join(late)}')
-    if not train[table.scored].any():
-        errors.append('no training pixel has a scored class; is this the class table of these labels?')
-    elif train.max() > 0.995 * train.sum():
-        warned.append(f'{table.names[train.argmax()]} takes {100 * train.max() / train.sum():.2f} % of the '
-                      'training pixels: a net that paints nothing else would score well')  # fmt: skip
-    if how != 'given' and 'palette' in result['format']:
-        notes = f'palette labels, classes {how}'
-        warned.append(notes) if not how.endswith(CLASS_FILES) else None
-    rate = np.divide(train, within, out=np.zeros(n), where=within > 0)[table.scored]
-    middle = np.median(rate[rate > 0]) if rate.any() else 0
-    median = dict(zip(table.scored, (float(middle / r) if r else None for r in rate)))
-    result['weights'] = {'1/ln(1.10+p)': class_weights(train.tolist(), table),
-                         'median frequency': [median.get(i) for i in range(n)]}  # fmt: skip
-
-
-def _strangers(held, classes, kind, table, layout, total, lossy):
-    """One error line on the values that are no class, with their likely cause and remedy."""
-    bad = np.flatnonzero(classes < 0)
-    if not len(bad):
-        return []
-    bad = bad[np.argsort(-held.counts[bad], kind='stable')]
-    s, i = held.stored[held.owner[bad[0]]], bad[0]
-    line = _complaint(s.path, layout, s.shape, held.values[i], held.colours[i], held.index[i], kind, table)
-    line += f'; so are {len(bad)} values, {100 * held.counts[bad].sum() / total:.3g} % of all pixels'
-    _, distance = _snap(held.values[bad], held.colours[bad], kind, table)
-    ends = np.unique(np.array(table.colours)[classes[(classes >= 0) & (classes < len(table))]], axis=0)
-    if kind == '0/255':
-        ends = np.array(TWO_CLASSES.colours)
-    weight = held.counts[bad]
-    smooth = _blends(_unpack(held.colours[bad[:2000]]).astype(float), ends[:40].astype(float))
-    if lossy:
-        return [line + f'; JPEG labels: {_of(lossy)}; JPEG smears labels: --repair snaps them']
-    if kind in ('0/255', 'colour') and len(bad) > 2 and weight[:2000][smooth].sum() > 0.9 * weight.sum():
-        return [line + '; blends of two classes, so the edges are anti-aliased: --repair snaps them, '
-                'or export without smoothing']  # fmt: skip
-    if kind in ('0/255', 'colour') and distance.max() <= 16:
-        return [line + f'; all within {distance.max()} units of a class: --repair snaps them']
-    if kind == 'index' and held.values.min() == 1 and held.values[bad].max() == len(table):
-        return [line + '; indices start at 1: subtract 1 from every label']
-    if kind == 'index' and {0, 255} <= {*held.values.tolist()} and held.values[bad].max() == 254:
-        return [line + '; a mask of 0/255 with soft edges: --num-class 2 --repair snaps them']
-    return [line + '; name the class table with --classes']
-
-
-def _check_images(seen, stored, pairs, size, fast, errors, warned, notes):
-    """Sizes, modes, EXIF, duplicates, labels alike."""
-    splits = {i: name for name, p in pairs.items() for i, _ in p}
-    looks = {p: seen[p] for p in splits if p in seen}
-    unequal = []
-    for image, label in chain(*pairs.values()):
-        a, b = looks.get(image), stored.get(label) or seen.get(label)
-        if a and b and a.shape != b.shape:
-            turn = ', for EXIF turns the image' if a.turned and a.shape == b.shape[::-1] else ''
-            unequal.append(f'{label}: label of {b.shape[0]}x{b.shape[1]}, but {image} has '
-                           f'{a.shape[0]}x{a.shape[1]} pixels{turn}; make them the same')  # fmt: skip
-    errors += _few(unequal)
-    sizes = Counter(a.shape for a in looks.values())
-    if len(sizes) > 1 and not size:
-        rare = next(p for p, a in looks.items() if a.shape == min(sizes, key=sizes.get))
-        line = f'{rare}: images of {len(sizes)} sizes; --size HxW resizes all, as in --size '
-        line += '{}x{}'.format(*max(sizes, key=sizes.get))
-        (errors if fast else warned).append(line)
-    for extent, word in (*((h, 'rows') for h in sorted({s[0] for s in sizes})),
-                         *((w, 'columns') for w in sorted({s[1] for s in sizes}))):  # fmt: skip
-        if extent % 16 and not size and len(sizes) < 4:
-            notes.append(f'{extent} {word} are padded to {-(-extent // 16) * 16} inside the model, which '
-                         'crops its output')  # fmt: skip
-    kinds = {
-        'turned upright, as EXIF says; labels must have been drawn on them upright': lambda a: a.turned,
-        'of 16 bits: read as value / 257': lambda a: a.mode[0] in 'IF',
-        'CMYK: converted to RGB': lambda a: a.mode == 'CMYK',
-        'with alpha: it is dropped': lambda a: a.mode in ('RGBA', 'LA', 'PA'),
-    }
-    for words, is_so in kinds.items():
-        files = [p for p, a in looks.items() if is_so(a)]
-        if files:
-            deep = [looks[p].top for p in files if looks[p].top]
-            words += f', and the largest is {max(deep)}' if deep else ''
-            warned.append(f'images {words}: {_of(files)}')
-    same = {}
-    for p, a in looks.items():
-        same.setdefault((a.digest, a.shape, a.mode) if a.digest else p, []).append(p)
-    for across, what in ((True, 'in two splits'), (False, 'twice in one split')):
-        twins = [g for g in same.values() if len(g) > 1 and (len({splits[p] for p in g}) > 1) == across]
-        if twins:
-            warned.append(f'the same image {what}: {twins[0][0]} and {twins[0][1]} ({len(twins)} such)')
-    if fast:
-        return
-    drawn = [(i, stored[a]) for i, a in chain(*pairs.values()) if a in stored and i in looks]
-    drawn = [(i, s) for i, s in drawn if len(s.values) > 1][:1000]  # all pairs of so many: 0.5 s
-    grid = np.array([s.sample for _, s in drawn]).reshape(len(drawn), -1)
-    alike = [(i, i + 1 + j) for i in range(len(drawn))
-             for j in np.flatnonzero((grid[i + 1 :] == grid[i]).mean(1) > 0.995)]  # fmt: skip
-    alike = [(drawn[i], drawn[j]) for i, j in alike
-             if looks[drawn[i][0]].digest != looks[drawn[j][0]].digest]  # fmt: skip
-    if alike:
-        (_, a), (_, b) = alike[0]
-        warned.append(f'labels nearly equal, though their images differ: {a.path} and {b.path} '
-                      f'({len(alike)} such pairs)')  # fmt: skip
-
-
-def format_check(result):
-    """A check for people; its last line is the verdict."""
-    r, lines = result, [result['data']]
-    for name, s in r['splits'].items():
-        lines.append(f'  {name:6}{s["images"]} images, {s["labels"]} labels')
-    for what in ('images', 'labels'):
-        for by in ('size', 'mode'):
-            found = ', '.join(f'{k} ({v})' for k, v in list(r[f'{what} by {by}'].items())[:8])
-            lines.append(f'  {what} by {by}: {found}')
-    lines.append('  read as: ' + ', '.join(f'{a} files: {b}' for a, b in r['format'].items()))
-    lines.append(f'  class table: {r["table_from"]}')
-    if r['values']:
-        lines += ['', '  value colour   % of pixels  files  class            first file, row, column']
-    for v in r['values'][:40]:
-        value = '' if v['value'] < 0 else v['value']
-        lines.append(f'  {value!s:>5} {v["hex"]} {v["percent"]:12.3f} {v["files"]:6}  '
-                     f'{v["class"] or "(none)":16} {v["first_file"]}, {v["row"]}, {v["column"]}')  # fmt: skip
-    if len(r['values']) > 40:
-        lines.append(f'  ... and {len(r["values"]) - 40} more')
-    if r['classes']:
-        heads = ''.join(f'{s + " %":>10}' for s in r['classes'][0]['percent'])
-        lines += ['', f'  class {"":20}{heads}  {"  ".join(r["weights"])}']
-    for c in r['classes']:
-        shares = ''.join(f'{p:10.3f}' for p in c['percent'].values())
-        weights = ['-' if w[c['index']] is None else f'{w[c["index"]]:.3f}' for w in r['weights'].values()]
-        lines.append(f'  {c["index"]:3} {c["hex"]} {c["name"]:14}{shares}  {weights[0]:>12}  {weights[1]:>16}'
-                     + (' void' if c['role'] == 'void' else ''))  # fmt: skip
-    lines.append('')
-    for word, found in (('note', r['notes']), ('warning', r['warnings']), ('ERROR', r['errors'])):
-        lines += [f'  {word}: {line}' for line in found]
-    return '\n'.join([*lines, f'Verdict: {r["verdict"]}.'])
-
-
-# ------------------------------------------------------------------------ repair
-
-
-def repair(labels, out, table=None, tolerance=16, two_class=False):
-    """Clean 8-bit index PNGs of labels of any format.
-
-    Args:
-        labels: folder or glob pattern; or a folder in CamVid layout, whose *annot are repaired.
-        out: folder to write into; must not exist, or be empty.
-        table: ClassTable; default a class table file beside the labels, else what they hold.
-        tolerance: largest difference of a channel up to which a colour that is no class takes the
-            nearest class of those that its file holds.
-
-    Returns: [{'file', 'out', 'converted', 'snapped'}]: pixels now stored as another number, and of
-        these the ones that were not exactly a class.
-    Raises: InputError, before anything is written, where a value is farther from every class.
-    """
-    parts = [s for s in ('trainannot', 'valannot', 'testannot') if (Path(labels) / s).is_dir()]
-    sources = {Path(out) / s: list_pictures(Path(labels) / s) for s in parts} or {
-        Path(out): list_pictures(labels)
-    }
-    files = list(chain(*sources.values()))
-    if Path(out).is_file() or Path(out).is_dir() and any(Path(out).iterdir()):
-        raise InputError(f'{out}: exists and is not an empty folder; name a new one')
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        stored = list(pool.map(_survey, files))
-        if table is None:
-            path = find_classes(labels, Path(labels).parent, files[0].parent)
-            table, how = (read_classes(path), '') if path else guess_classes(_merge(stored))
-            if how.startswith('guessed'):
-                raise InputError(f'{files[0]}: classes {how}; write them to a class table first '
-                                 '(--write-classes), look through it, and name it with --classes')  # fmt: skip
-        kinds = _formats(stored, table, two_class)[0]
-        for s in stored:
-            classes, distance = _snapped(s, kinds[s.layout], table)
-            if distance.max() > tolerance:
-                i = distance.argmax()
-                raise InputError(
-                    _complaint(s.path, s.layout, s.shape, s.values[i], s.colours[i], s.index[i],
-                               kinds[s.layout], table) + f'; beyond --tolerance {tolerance}')  # fmt: skip
-        jobs = []
-        for folder, found in sources.items():
-            targets = [folder / f'{p.stem}.png' for p in found]
-            twice = [p for p, k in Counter(targets).items() if k > 1]
-            if twice:
-                raise InputError(f'{twice[0].stem}: two labels of this name; take one out')
-            folder.mkdir(parents=True, exist_ok=True)
-            jobs += zip(found, targets)
-        return list(pool.map(lambda job: _rewrite(*job, kinds, table), jobs))
-
-
-def _snapped(s, kind, table):
-    """(class of each stored value, distance): strangers take the nearest class the file holds."""
-    classes, distance = _meaning(s.values, s.colours, kind, table), np.zeros(len(s.values), int)
-    bad = classes < 0
-    only = np.unique(classes[~bad & (classes != NO_CLASS)])
-    nearest, far = _snap(s.values[bad], s.colours[bad], kind, table, only)
-    classes[bad], distance[bad] = nearest, far
-    return classes, distance
-
-
-def _rewrite(path, target, kinds, table):
-    s = _stored(path)
-    classes, distance = _snapped(s, kinds[s.layout], table)
-    beside = target.with_name(f'.{target.name}.part')
-    label = np.repeat(classes.astype(np.uint8)[s.run], s.lengths).reshape(s.shape)
-    Image.fromarray(label).save(beside, 'PNG')
-    os.replace(beside, target)
-    moved = s.counts[s.values != classes].sum() if s.layout != 'palette' else s.counts[distance > 0].sum()
-    return {'file': str(path), 'out': str(target), 'converted': int(moved),
-            'snapped': int(s.counts[distance > 0].sum())}  # fmt: skip

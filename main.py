@@ -3,6 +3,8 @@
     python main.py                     the article's job: train on CamVid/, predict its test images
     python main.py sample              the same on drawn street scenes, in minutes
     python main.py predict photo.jpg   paint classes with the trained model
+    python main.py check FOLDER        are these labels fit to train on?
+    python main.py VERB --help         each verb's own flags
 """
 
 import argparse
@@ -20,16 +22,16 @@ FLIP_ARGS = dict(horizontal_flip=True, zoom_range=0.1, brightness_range=(0.8, 1.
 
 # A preset is a set of defaults; any flag overrides it.
 ARTICLE = dict(
-    data='CamVid', size=None, num_class=13, filters=64, batch_norm=True, fusion='concat',
-    activation=None, loss=None, weights=None, batch_size=2, steps=100, epochs=20,
-    learning_rate=1e-3, seed=1, aug_dict=AUG_ARGS, model='camvid.hdf5', output='CamVid/testpred',
-    log='log',
+    data='CamVid', images=None, labels=None, classes=None, num_class=None, size=None,
+    val_split=None, filters=64, batch_norm=True, fusion='concat', activation=None, loss=None,
+    weights=None, batch_size=2, steps=100, epochs=20, learning_rate=1e-3, schedule='constant',
+    seed=1, aug_dict=AUG_ARGS, model='camvid.hdf5', output=None, log='log',
 )  # fmt: skip
 PRESETS = {
     'article': ARTICLE,
     'sample': ARTICLE | dict(
-        data='sample', filters=16, batch_size=4, steps=60, epochs=8, learning_rate=2e-3,
-        aug_dict=FLIP_ARGS, model='sample.hdf5', output='sample/testpred',
+        data='sample', num_class=13, filters=16, batch_size=4, steps=80, epochs=8,
+        learning_rate=3e-3, schedule='cosine', aug_dict=FLIP_ARGS, model='sample.hdf5',
     ),
 }  # fmt: skip
 
@@ -40,13 +42,27 @@ PRESETS = {
 class OneLineParser(argparse.ArgumentParser):
     """Errors in one line on standard error, with the nearest name; exit status 2."""
 
+    def parse_args(self, argv=None):
+        argv = sys.argv[1:] if argv is None else argv
+        for word in argv:  # before argparse takes a misspelt flag's value for a verb
+            if word.startswith('--') and word.split('=')[0] not in self.words():
+                self.error(f'no such flag: {word}')
+        return super().parse_args(argv)
+
+    def words(self):
+        """Every flag, verb and choice, those of the verbs too."""
+        words = set(self._option_string_actions)
+        for action in self._actions:
+            words |= {str(c) for c in action.choices or ()}
+            if isinstance(action, argparse._SubParsersAction):
+                words |= {w for sub in set(action.choices.values()) for w in sub.words()}
+        return words
+
     def error(self, message):
         wrong = message.split("'")[1] if 'invalid choice' in message else message.split()[-1]
-        names = list(self._option_string_actions) + [
-            c for a in self._actions for c in (a.choices or ()) if isinstance(c, str)]  # fmt: skip
-        near = difflib.get_close_matches(wrong, names, 1)
+        near = difflib.get_close_matches(wrong, self.words(), 1)
         hint = f'did you mean {near[0]}?' if near else 'see --help'
-        self.exit(2, f'{self.prog}: {message}; {hint}\n')
+        self.exit(2, f'main.py: {message}; {hint}\n')
 
 
 def number(kind, low, high):
@@ -80,13 +96,20 @@ def parser():
 
     a = ARTICLE
     data = group(
-        'data',
+        'data (only read)',
         ('--data', dict(metavar='FOLDER', help='folder with train, trainannot, val, valannot, '
-                        f'test[, testannot]; only read (default {a["data"]})')),
+                        f'test[, testannot] (default {a["data"]})')),
+        ('--images', dict(metavar='WHERE', help='pictures of your own: a folder or a pattern ...')),
+        ('--labels', dict(metavar='WHERE', help='... and their labels, of the same names')),
+        ('--val-split', dict(type=number(float, 0.01, 0.99), metavar='X',
+                             help='share kept for validation where there is no val folder')),
+        ('--classes', dict(metavar='FILE', help='class table: name,r,g,b[,role] a line (default: '
+                           'classes.csv beside the data, else what the labels hold)')),
         ('--num-class', dict(type=number(int, 1, 255), metavar='N',
-                             help=f'number of classes (default {a["num_class"]}, CamVid\'s)')),
+                             help='number of classes without a table; 1: one sigmoid channel')),
         ('--size', dict(type=height_width, metavar='HxW',
-                        help="train at this size (default the files' own)")),
+                        help="resize to this, labels nearest (default the files' own size)")),
+        ('--seed', dict(type=number(int, 0, 2**32 - 1), metavar='N', help='default 1')),
     )  # fmt: skip
     fitting = group(
         'network and training',
@@ -107,35 +130,58 @@ def parser():
                           help=f'default {a["epochs"]}')),
         ('--learning-rate', dict(type=number(float, 0, 1e9), metavar='X',
                                  help=f'of Adam (default {a["learning_rate"]})')),
-        ('--seed', dict(type=number(int, 0, 2**32 - 1), metavar='N', help='default 1')),
+        ('--schedule', dict(choices=('constant', 'cosine'), help='of the learning rate; cosine: '
+                            'warm-up, then down to 0 at the end (default constant)')),
         ('--weights', dict(metavar='FILE', help='start from the weights of this model')),
         ('--resume', dict(nargs='?', const='', metavar='RUN',
                           help='go on with the last run, or with log/RUN')),
         ('--log', dict(metavar='FOLDER', help='TensorBoard and run files (default log)')),
     )  # fmt: skip
-    model = group('files', ('--model', dict(
-        metavar='FILE', help=f'the trained model (default {a["model"]})')))  # fmt: skip
-    output = group('masks', ('--output', dict(
-        metavar='FOLDER', help=f'where masks go (default {a["output"]}/ after a training, '
-        'predicted/ for pictures of your own)')))  # fmt: skip
+    model = group('the trained model', ('--model', dict(
+        metavar='FILE', help=f'default {a["model"]}')))  # fmt: skip
+    masks = group(
+        'masks',
+        ('--output', dict(metavar='FOLDER', help='where masks go (default CamVid/testpred, for '
+                          'pictures of your own predicted)')),
+        ('--opacity', dict(type=number(float, 0, 1), metavar='X',
+                           help='of the colours in overlays (default 0.5)')),
+        ('--side-by-side', dict(action='store_true', help='picture and mask instead of overlays')),
+    )  # fmt: skip
+    flip = group('scoring and painting', ('--flip', dict(
+        action='store_true', help='average with the mirrored picture: slower, a little better')))
 
     p = OneLineParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter,
-        parents=[data, fitting, model, output], argument_default=argparse.SUPPRESS)  # fmt: skip
+        prog='main.py', allow_abbrev=False, description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        parents=[data, fitting, model, masks, flip], argument_default=argparse.SUPPRESS)
     verbs = p.add_subparsers(dest='verb', metavar='VERB', parser_class=OneLineParser,
                              title='verbs (none: train, then predict, then evaluate)')  # fmt: skip
-    for verb, text, parents in (
-        ('train', 'train only', [data, fitting, model]),
-        ('predict', 'paint the classes of pictures', [data, model, output]),
-        ('evaluate', 'score a model against labels', [data, model]),
-        ('sample', 'draw street scenes into sample/ and do the whole job on them',
-         [fitting, model, output]),
-    ):  # fmt: skip
-        sub = verbs.add_parser(verb, help=text, description=text, parents=parents,
-                               argument_default=argparse.SUPPRESS)  # fmt: skip
-        if verb == 'predict':
-            sub.add_argument('pictures', nargs='*', default=[],
-                             help='files, folders or globs (default the test images of --data)')  # fmt: skip
+
+    def verb(name, text, *parents):
+        return verbs.add_parser(name, help=text, description=text, parents=parents,
+                                allow_abbrev=False, argument_default=argparse.SUPPRESS)
+
+    verb('train', 'train only', data, fitting, model)
+    v = verb('predict', 'paint the classes of pictures', data, model, masks, flip)
+    v.add_argument('pictures', nargs='*', default=[],
+                   help='files, folders or globs (default the test images of --data)')
+    v = verb('evaluate', 'score a model, or masks made by any program', data, model, flip)
+    v.add_argument('--masks', metavar='FOLDER', help='score these masks instead of a model')
+    v.add_argument('--scores', metavar='FILE', help='default scores.json')
+    v.add_argument('--report', metavar='FILE', nargs='?', const='report.html',
+                   help='also write the report, one HTML file')
+    v = verb('check', 'what a data set holds, and whether it is fit to train on', data)
+    v.add_argument('folder', nargs='?', help='same as --data')
+    v.add_argument('--json', action='store_true', help='the result for programs')
+    v.add_argument('--write-classes', metavar='FILE', help='write the class table found, to edit')
+    v.add_argument('--repair', metavar='OUT', help='write clean index PNGs of all labels to OUT')
+    v.add_argument('--tolerance', type=number(int, 0, 255), default=16, metavar='N',
+                   help='repair: how far a colour may be from its class (default 16)')
+    verb('sample', 'draw street scenes into sample/ and do the whole job on them',
+         fitting, model, masks, flip)
+    v = verb('download', 'fetch CamVid into CamVid/ (about 200 MB) and verify it')
+    v.add_argument('--data', metavar='FOLDER', help='where to (default CamVid)')
+    v.add_argument('--url', help='another copy of the archive')
     return p
 
 
@@ -146,109 +192,251 @@ def resolve(flags):
     return settings | {'preset': name}
 
 
+def resume(flags):
+    """(run folder, its settings); InputError where a flag given now says otherwise."""
+    from labels import InputError
+
+    quiet_tensorflow()
+    from train import find_run
+
+    run, settings = find_run(flags.get('log', ARTICLE['log']), flags['resume'])
+    given = {k: list(v) if isinstance(v, tuple) else v for k, v in flags.items()}
+    differ = [f'{k} is {settings[k]!r} there and {given[k]!r} here'
+              for k in settings if k in given and given[k] != settings[k]]  # fmt: skip
+    if differ:
+        raise InputError(f'{run} can not go on with other settings: {"; ".join(differ)}. Leave '
+                         'these flags out, or start anew without --resume')  # fmt: skip
+    return run, settings
+
+
 # ---------------------------------------------------------------------------- the story
 
 
 def main(argv=None):
     """Run one command line; returns the exit status."""
-    sys.stdout.reconfigure(encoding='utf-8', errors='replace')  # Chinese names on any terminal
+    for stream in (sys.stdout, sys.stderr):  # Chinese names on any terminal
+        stream.reconfigure(encoding='utf-8', errors='replace')
     try:
         flags = vars(parser().parse_args(argv))
     except SystemExit as e:
         return e.code
-    from labels import InputError  # from here on a little slower than --help
+    from labels import InputError  # from here on slower than --help
 
     warn_of_versions()
-    verb = flags.get('verb')
-    settings = resolve(flags)
     try:
-        if verb == 'predict':
-            predict(settings, flags['pictures'], flags.get('output'))
-        elif verb == 'evaluate':
-            evaluate(settings)
-        else:
-            if verb == 'sample':
-                draw_sample(settings)
-            train(settings, flags)
-            if verb != 'train':
-                test = Path(settings['data']) / 'test'
-                if test.is_dir():
-                    predict(settings, [test], settings['output'])
-                evaluate(settings)
-                print(f'Pictures: {settings["output"]}/ and {settings["output"]}/overlay/. Curves: '
-                      f'tensorboard --logdir {settings["log"]}')  # fmt: skip
+        return run_verb(flags)
     except InputError as e:
         print(f'main.py: {e}', file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print('\nmain.py: stopped', file=sys.stderr)
         return 130
+
+
+def run_verb(flags):
+    verb = flags.get('verb')
+    if verb == 'download':
+        from download import URL, download
+
+        download(flags.get('data', 'CamVid'), flags.get('url', URL))
+        return 0
+    run, settings = resume(flags) if 'resume' in flags else (None, resolve(flags))
+    if verb == 'check':
+        return check(settings, flags)
+    if verb == 'predict':
+        files = find_pictures(flags['pictures'] or [Path(settings['data']) / 'test'])
+        predict(settings, flags, files, own=bool(flags['pictures']))
+    elif verb == 'evaluate':
+        evaluate(settings, flags)
+    else:
+        if verb == 'sample':
+            draw_sample(settings)
+        run = train(settings, run)
+        if verb != 'train':
+            test = Path(settings['data']) / 'test'
+            own = bool(settings['images'])
+            files = [i for i, _ in scored_pairs(settings)[1]] if own or not test.is_dir() else \
+                find_pictures([test])  # fmt: skip
+            output = predict(settings, flags, files, own)
+            evaluate(settings, {'flip': flags.get('flip')}, run)
+            print(f'Masks: {output}/, overlays: {output}/overlay/, report: {run}/report.html, '
+                  f'curves: tensorboard --logdir {settings["log"]}')  # fmt: skip
     return 0
 
 
-def split_pairs(settings, split):
-    from labels import pair_files
+def source(settings):
+    """Arguments for check.check: where the data are and how they are meant."""
+    own = dict(images=settings['images'], labels=settings['labels'])
+    return (own if any(own.values()) else dict(folder=settings['data'])) | dict(
+        table=given_classes(settings), val_split=settings['val_split'], seed=settings['seed'],
+        size=settings['size'], two_class=(settings['num_class'] or 3) <= 2)  # fmt: skip
+
+
+def given_classes(settings):
+    """The class table that flags name; None leaves it to the data."""
+    from labels import class_table, read_classes
+
+    if settings['classes']:
+        return read_classes(settings['classes'])
+    return class_table(settings['num_class']) if settings['num_class'] else None
+
+
+def load_pairs(settings):
+    """{'train': pairs, 'val': pairs[, 'test': pairs]} of the data that `settings` names."""
+    from labels import pair_files, split
 
     data = Path(settings['data'])
-    return pair_files(data / split, data / f'{split}annot')
+    if settings['images'] or settings['labels']:
+        found = {'train': pair_files(settings['images'], settings['labels'])}
+    else:
+        found = {s: pair_files(data / s, data / f'{s}annot')
+                 for s in ('train', 'val', 'test') if (data / f'{s}annot').is_dir()}  # fmt: skip
+    if 'val' not in found and settings['val_split'] and 'train' in found:
+        found['train'], found['val'] = split(found['train'], settings['val_split'],
+                                             settings['seed'])  # fmt: skip
+    return found
 
 
-def train(settings, flags):
-    from labels import InputError, class_table
+def scored_pairs(settings):
+    """(split, pairs) to score: test where it is labelled, else val, else all there is."""
+    found = load_pairs(settings)
+    return next(((s, found[s]) for s in ('test', 'val', 'train') if s in found), ('test', []))
+
+
+def train(settings, run=None):
+    """Check the data, then fit; the run's folder."""
+    from labels import ClassTable, InputError
 
     data = Path(settings['data'])
-    if not data.is_dir() or not (data / 'train').is_dir():
+    if not settings['images'] and not (data / 'train').is_dir():
         raise InputError(f'{data}: expected the folders train, trainannot, val, valannot, found '
-                         'none; put CamVid there, name your data with --data, or try '
-                         '`python main.py sample`')  # fmt: skip
-    train_files, val_files = split_pairs(settings, 'train'), split_pairs(settings, 'val')
+                         'none.\n`python main.py download` fetches CamVid; `python main.py sample` '
+                         'needs no data; --data or --images and --labels name your own')  # fmt: skip
+    from check import check
+
+    result = check(**source(settings), fast=True)
+    for line in result['warnings']:
+        print(f'Note: {line}')
+    found = load_pairs(settings)
+    if 'val' not in found:
+        raise InputError('no validation pictures; keep some of the training ones: --val-split 0.2')
     quiet_tensorflow()
     from datapre import Pairs
     from train import Interrupted, fit, new_run
 
-    classes = class_table(settings['num_class'])
-    two_class = settings['num_class'] <= 2
-    pairs = Pairs(train_files, classes, settings['size'], two_class)
-    val_pairs = Pairs(val_files, classes, pairs.size, two_class)
+    classes = ClassTable.from_dict(result['table'])
+    two_class = (settings['num_class'] or 3) <= 2
+    pairs = Pairs(found['train'], classes, settings['size'], two_class)
+    val_pairs = Pairs(found['val'], classes, pairs.size, two_class)
     print(f'{len(pairs)} training and {len(val_pairs)} validation images of '
-          f'{pairs.size[0]}x{pairs.size[1]}, {settings["num_class"]} classes')  # fmt: skip
-    run = new_run(settings['log'], settings['preset'], settings, versions())
+          f'{pairs.size[0]}x{pairs.size[1]}, {len(classes)} classes')  # fmt: skip
+    if run:
+        print(f'Going on with {run}')
+    run = run or new_run(settings['log'], settings['preset'], settings, versions())
     try:
         fit(settings, pairs, val_pairs, run)
     except Interrupted:
         print(f'\nStopped. Go on with: python main.py --resume {run}')
         raise KeyboardInterrupt from None
+    return run
 
 
-def predict(settings, pictures, output):
-    files = find_pictures(pictures or [Path(settings['data']) / 'test'])
+def predict(settings, flags, files, own=False):
+    """Masks and overlays of `files`; the folder they are in."""
     quiet_tensorflow()
     from model import load_model
     from predict import predict_files
 
-    output = output or (settings['output'] if not pictures else 'predicted')
-    count = predict_files(load_model(settings['model']), files, output)
-    print(f'{count} masks in {output}/, overlays in {output}/overlay/')
-
-
-def evaluate(settings):
-    split = 'test' if (Path(settings['data']) / 'testannot').is_dir() else 'val'
-    files = split_pairs(settings, split)
-    quiet_tensorflow()
-    import predict
-    from metrics import format_scores
-    from model import load_model
-
+    article = {'CamVid': 'CamVid/testpred', 'sample': 'sample/testpred'}
+    output = settings['output'] or ('predicted' if own else article.get(
+        settings['data'], 'CamVid/testpred'))  # fmt: skip
     model = load_model(settings['model'])
-    _, result = predict.evaluate(model, files, settings['num_class'] <= 2)
-    print(f'{settings["model"]} on {len(files)} images of {settings["data"]}/{split}')
-    print(format_scores(result, model.class_table))
+    count = predict_files(model, files, output, flags.get('opacity', 0.5),
+                          flags.get('side_by_side', False), flags.get('flip', False))  # fmt: skip
+    print(f'{count} masks in {output}/')
+    return output
+
+
+def evaluate(settings, flags, run=None):
+    """Print the scores of a model or of masks; write scores.json, and the report where asked."""
+    import metrics
+    from labels import CAMVID, InputError
+    from report import Report, curves_png
+
+    split, files = scored_pairs(settings)
+    if not files:
+        raise InputError(f'{settings["data"]}: no labels to score against (testannot or valannot)')
+    two_class, masks = (settings['num_class'] or 3) <= 2, flags.get('masks')
+    page = run / 'report.html' if run else flags.get('report')
+    if masks:
+        from check import check
+
+        table = given_classes(settings) or check(**source(settings), fast=True)['table']
+        classes = table if hasattr(table, 'names') else CAMVID.from_dict(table)
+        report = Report(page, classes) if page else None
+        counts = metrics.evaluate_masks(masks, files, classes, two_class,
+                                        each=report and report.add)  # fmt: skip
+        result = metrics.scores(counts)
+    else:
+        quiet_tensorflow()
+        import predict
+        from model import load_model
+
+        model = load_model(settings['model'])
+        classes = model.class_table
+        report = Report(page, classes) if page else None
+        counts, result = predict.evaluate(model, files, two_class, bool(flags.get('flip')),
+                                          each=report and report.add)  # fmt: skip
+    what = masks or settings['model']
+    print(f'{what} on the {split} split, {len(files)} images'
+          + ('' if split == 'test' else ' (not a test score)'))  # fmt: skip
+    print(metrics.format_scores(result, classes))
+    losses = []
+    if run:
+        from train import read_history
+
+        history = read_history(run)
+        losses = history.get('val_loss', [])
+        curves_png(history, run / 'curves.png')
+    lines = metrics.warnings(counts, classes, losses)
+    for line in lines:
+        print(f'Note: {line}')
+    path = run / 'scores.json' if run else Path(flags.get('scores', 'scores.json'))
+    metrics.write_scores(path, counts, classes, split=split, images=len(files), of=str(what),
+                         flip=bool(flags.get('flip')))  # fmt: skip
+    if page:
+        report.write(counts, settings if run else {'scored': str(what)}, versions(),
+                     history if run else None, split, lines)  # fmt: skip
+
+
+def check(settings, flags):
+    """Print what a data set holds; 0 fit to train, 1 not. Or repair its labels."""
+    import check as checker
+    from labels import ClassTable, write_classes
+
+    settings = settings | {'data': flags.get('folder', settings['data'])}
+    arguments = source(settings)
+    if 'repair' in flags:
+        done = checker.repair(settings['labels'] or settings['data'], flags['repair'],
+                              arguments['table'], flags['tolerance'], arguments['two_class'])
+        for d in done:
+            print(f'{d["out"]}: {d["converted"]} pixels converted, {d["snapped"]} snapped')
+        print(f'{len(done)} labels written to {flags["repair"]}/')
+        return 0
+    result = checker.check(**arguments)
+    if flags.get('json'):
+        print(json.dumps(result, ensure_ascii=False, indent=2))
+    else:
+        print(checker.format_check(result))
+    if 'write_classes' in flags and result['table']:
+        write_classes(flags['write_classes'], ClassTable.from_dict(result['table']))
+    return 0 if result['fit'] else 1
 
 
 def draw_sample(settings):
     from scenes import draw_camvid
 
-    if not Path(settings['data']).exists():
+    if not (Path(settings['data']) / 'train').is_dir():
         print(f'Drawing street scenes into {settings["data"]}/')
         draw_camvid(settings['data'], train=160, val=32, test=32, size=(120, 160), seed=0)
 

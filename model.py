@@ -9,7 +9,6 @@ that every backend trains it and plain `keras.models.load_model` opens the file.
 """
 
 import json
-import os
 import zipfile
 from pathlib import Path
 
@@ -18,7 +17,7 @@ import keras
 from keras import layers, ops
 from keras.callbacks import TensorBoard
 
-from labels import ClassTable, InputError, class_table
+from labels import ClassTable, InputError, class_table, whole_file
 
 __all__ = ['ModelCheckpoint', 'TensorBoard', 'load_model', 'save_model', 'unet']
 LEVELS = 5
@@ -159,6 +158,10 @@ LOSSES = {
 }
 
 
+ON_LOGITS = {('softmax', 'categorical_crossentropy'), ('softmax', 'focal'),
+             ('sigmoid', 'binary_crossentropy')}  # fmt: skip
+
+
 def target_and_weight(one_hot, classes, class_weights=None):
     """What a pixel should be, and how much it counts: (..., n) -> (..., n), (...).
 
@@ -189,13 +192,17 @@ class Scores(keras.metrics.Metric):
         if y_true.shape[-1] == 1:
             truth, prediction = y_true[..., 0] > 0.5, y_pred[..., 0] > 0.5
         else:  # argmax over the scored classes only: void can not be an answer
-            truth, prediction = (ops.argmax(ops.take(y, self.classes.scored, axis=-1), axis=-1)
-                                 for y in (y_true, y_pred))  # fmt: skip
+            truth, prediction = (ops.argmax(self._scored(y), axis=-1) for y in (y_true, y_pred))
         cell = ops.cast(truth, 'int32') * self.n + ops.cast(prediction, 'int32')
         cell = ops.where(weight > 0, cell, self.n * self.n)  # one more cell takes what is dropped
         counts = ops.bincount(ops.reshape(cell, (-1,)), minlength=self.n * self.n + 1)
         counts = ops.reshape(counts[: self.n * self.n], (self.n, self.n))
         self.counts.assign(self.counts + ops.cast(counts, 'int64'))
+
+    def _scored(self, y):
+        if self.classes.scored == list(range(self.n)):
+            return y[..., : self.n]  # a gather along the last axis takes several times as long
+        return ops.take(y, self.classes.scored, axis=-1)
 
     def result(self):
         counts = ops.cast(self.counts, 'float32')
@@ -209,22 +216,26 @@ class Scores(keras.metrics.Metric):
 
 
 def compile_model(model, classes, loss=None, learning_rate=1e-3, class_weights=None):
-    """Compile with Adam, a loss of LOSSES that void does not enter, accuracy and mIoU."""
+    """Compile with Adam, a loss of LOSSES that void does not enter, accuracy and mIoU.
+
+    Returns: the Scores metric, whose `counts` after a validation are its confusion count.
+    """
     loss = loss or ('binary_crossentropy' if model.output_shape[-1] == 1
                     else 'categorical_crossentropy')  # fmt: skip
     if loss not in LOSSES:
         raise ValueError(f'loss: expected one of {", ".join(LOSSES)}, got {loss!r}')
 
     def masked(y_true, y_pred):
-        return LOSSES[loss](*reorder(y_true, y_pred))
-
-    def reorder(y_true, y_pred):
+        if (model.layers[-1].name, loss) not in ON_LOGITS:
+            y_pred = y_pred + 0.0  # else Keras takes sigmoid for softmax by the logits behind it
         target, weight = target_and_weight(y_true, classes, class_weights)
-        return target, y_pred, weight
+        return LOSSES[loss](target, y_pred, weight)
 
     masked.__name__ = loss
     model.class_table = classes
-    model.compile(keras.optimizers.Adam(learning_rate), loss=masked, metrics=[Scores(classes)])
+    scores = Scores(classes)
+    model.compile(keras.optimizers.Adam(learning_rate), loss=masked, metrics=[scores])
+    return scores
 
 
 # ---------------------------------------------------------------------------- files
@@ -237,23 +248,18 @@ def save_model(model, path):
     optimizer and compile settings, so that plain `keras.models.load_model` opens it; the class
     table travels inside.
     """
-    path = Path(path)
-    beside = path.with_name(f'.{path.name}.{os.getpid()}{path.suffix}')
+    stock = Path(path).suffix == '.keras'
     table = json.dumps(model.class_table.to_dict())
-    try:
-        keras.Model(model.inputs, model.outputs, name=model.name).save(beside, **(
-            {} if path.suffix == '.keras' else {'include_optimizer': False}))  # fmt: skip
-        if path.suffix == '.keras':
+    with whole_file(path) as beside:
+        # Without compile settings: a new Model around the same layers has none.
+        keras.Model(model.inputs, model.outputs, name=model.name).save(
+            beside, **({} if stock else {'include_optimizer': False}))  # fmt: skip
+        if stock:
             with zipfile.ZipFile(beside, 'a') as f:
                 f.writestr('class_table.json', table)
         else:
             with h5py.File(beside, 'a') as f:
                 f.attrs['class_table'] = table
-        with open(beside, 'rb+') as f:
-            os.fsync(f.fileno())  # on the disk before the old file goes
-        os.replace(beside, path)
-    finally:
-        beside.unlink(missing_ok=True)
 
 
 def _read_class_table(path):

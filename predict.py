@@ -10,8 +10,10 @@ from PIL import Image
 
 import report
 from datapre import make_folder, read_image
-from labels import indices_to_colours, read_label
-from metrics import confusion, scores
+from labels import InputError, indices_to_colours, read_label, recognise
+from metrics import confusion, evaluate_masks, same_size, scores
+
+__all__ = ['evaluate', 'evaluate_masks', 'predict_files', 'predictions']
 
 
 def predictions(model, files, flip=False):
@@ -20,6 +22,8 @@ def predictions(model, files, flip=False):
     A picture of another size is scaled to fit the model's, keeping its aspect, the rest padded
     with its edge; the class probabilities are scaled back before the most probable is taken.
     The next picture is read while this one is computed. Raises InputError that names the file.
+
+    flip: the mean of the probabilities of the picture and of its mirror image.
     """
     height, width, channels = model.input_shape[1:]
     color_mode = 'grayscale' if channels == 1 else 'rgb'
@@ -41,7 +45,12 @@ def predictions(model, files, flip=False):
             image, (h, w), batch = ahead.popleft().result()
             if i + 2 < len(files):
                 ahead.append(pool.submit(read, files[i + 2]))
-            probability = keras.ops.convert_to_numpy(model.predict_on_batch(batch))[0, :h, :w]
+            if flip:
+                batch = np.concatenate([batch, batch[:, :, ::-1]])
+            probability = keras.ops.convert_to_numpy(model.predict_on_batch(batch))
+            if flip:
+                probability = (probability[:1] + probability[1:, :, ::-1]) / 2
+            probability = probability[0, :h, :w]
             yield file, image, most_probable(probability, image.shape[:2], model.class_table)
 
 
@@ -69,25 +78,42 @@ def most_probable(probability, size, classes):
     return index
 
 
-def predict_files(model, files, output, opacity=0.5):
+def predict_files(model, files, output, opacity=0.5, side_by_side=False, flip=False):
     """Write <name>.png colour masks to `output`, overlays with a legend to output/overlay/.
 
-    Streams: predict, save, forget. Returns the number of masks.
+    Streams: predict, save, forget. Where two pictures have one name, the second's is <name>-2.
+
+    Args:
+        opacity: of the class colours over the picture. side_by_side: the picture and its mask next
+            to each other, into output/side-by-side/, instead of overlays. flip: as predictions.
+    Returns: number of masks. Raises: InputError, also where a mask would overwrite a picture.
     """
-    masks, overlays = make_folder(output), make_folder(Path(output) / 'overlay')
+    names, masks = unique_names(files), make_folder(output)
+    taken = {Path(file).resolve() for file in files}
+    for name, file in zip(names, files):
+        if (masks / f'{name}.png').resolve() in taken:
+            raise InputError(f'{masks / name}.png: the mask of {file} would overwrite this '
+                             'picture; name another folder with --output')  # fmt: skip
+    again = [f'{file} as {name}' for name, file in zip(names, files) if name != Path(file).stem]
+    if again:
+        print(f'Pictures of the same name, written as another: {", ".join(again[:5])}'
+              + f' and {len(again) - 5} more' * (len(again) > 5))  # fmt: skip
+    shown = make_folder(masks / ('side-by-side' if side_by_side else 'overlay'))
     classes, bar = model.class_table, keras.utils.Progbar(len(files), unit_name='image')
 
-    def write(file, image, index):
-        report.save_picture(indices_to_colours(index, classes), masks / f'{file.stem}.png')
+    def write(name, image, index):
+        mask = indices_to_colours(index, classes)
+        report.save_picture(mask, masks / f'{name}.png')
         rgb = np.ascontiguousarray(np.broadcast_to(image, (*index.shape, 3)))
-        shown = np.vstack([report.overlay(rgb, index, classes, opacity),
-                           report.legend(classes, rgb.shape[1])])  # fmt: skip
-        report.save_picture(shown, overlays / f'{file.stem}.jpg')
+        picture = (report.side_by_side(rgb, mask) if side_by_side else
+                   report.overlay(rgb, index, classes, opacity))  # fmt: skip
+        picture = np.vstack([picture, report.legend(classes, picture.shape[1])])
+        report.save_picture(picture, shown / f'{name}.jpg')
 
     with ThreadPoolExecutor(1) as pool:
         waiting = deque()
-        for i, result in enumerate(predictions(model, files)):
-            waiting.append(pool.submit(write, *result))
+        for i, (_, image, index) in enumerate(predictions(model, files, flip)):
+            waiting.append(pool.submit(write, names[i], image, index))
             if len(waiting) > 2:
                 waiting.popleft().result()
             bar.update(i + 1)
@@ -96,12 +122,33 @@ def predict_files(model, files, output, opacity=0.5):
     return len(files)
 
 
-def evaluate(model, pairs, two_class=False):
-    """Confusion count and scores of a model over [(image path, label path)], at the labels' size."""
+def unique_names(files):
+    """The stem of each file; what would be the same file name, on any disk, gets -2, -3, ..."""
+    stems = [Path(file).stem for file in files]
+    taken, seen, names = {stem.casefold() for stem in stems}, set(), []
+    for stem in stems:
+        name, number = stem, 2
+        while name.casefold() in seen or (name != stem and name.casefold() in taken):
+            name, number = f'{stem}-{number}', number + 1
+        seen.add(name.casefold())
+        names.append(name)
+    return names
+
+
+def evaluate(model, pairs, two_class=False, flip=False, each=None):
+    """Confusion count and scores of a model over [(image path, label path)], at the labels' size.
+
+    each: called with (image file's name, image, truth, index) of every image, as Report.add.
+    """
     classes, counts = model.class_table, 0
     bar = keras.utils.Progbar(len(pairs), unit_name='image')
-    truth = dict(pairs)
-    for i, (file, _, index) in enumerate(predictions(model, list(truth))):
-        counts = counts + confusion(read_label(truth[file], classes, two_class), index, classes)
+    kinds = recognise([label for _, label in pairs], classes, two_class)
+    predicted = predictions(model, [image for image, _ in pairs], flip)
+    for i, (file, image, index) in enumerate(predicted):
+        truth = read_label(pairs[i][1], classes, two_class, kinds)
+        same_size(file, index, pairs[i][1], truth)
+        counts = counts + confusion(truth, index, classes)
+        if each:
+            each(Path(file).name, image, truth, index)
         bar.update(i + 1)
     return counts, scores(counts)

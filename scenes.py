@@ -64,7 +64,7 @@ class Scene:
         *light, sun = LIGHTS[rng.integers(len(LIGHTS))]
         self.zenith, self.haze, self.gain = np.float32(light)
         self.clear = rng.uniform(50, 250)  # metres until the haze has swallowed 63 %
-        self.sun = rng.choice([-1, 1]) if sun else 0  # the side that is lit
+        self.sun = rng.choice([-1, 1]) if sun else 0  # the side it stands on, 0 behind clouds
         self.half = half = rng.uniform(2.7, 3.7)  # of the road's width
         self.fronts = {side: side * (half + rng.uniform(2.2, 4.5)) for side in (-1, 1)}  # houses' x
         self.end = rng.uniform(35, 90)  # where houses close the view
@@ -165,12 +165,12 @@ def disc(x, y, radius):
 
 def sky(s):
     """Gradient and clouds."""
-    blend = np.clip((s.v - s.v[0]) / -s.v[0], 0, 1)[..., None] ** 1.3
-    colour = np.array(s.zenith) * (1 - blend) + np.array(s.haze) * blend
+    blend = np.clip(1 - s.v / s.v[0], 0, 1)[..., None] ** 1.3
+    colour = s.zenith * (1 - blend) + s.haze * blend
     cloud = np.clip(s.noise(4) + 0.5 * s.soft + 0.25 * s.noise(20) + s.rng.uniform(-0.6, 0.5), 0, 1)
-    white = np.array(s.haze) * 0.4 + 0.6 * np.mean(s.haze) + 0.06
+    white = s.haze * 0.4 + 0.6 * s.haze.mean() + 0.06
     colour = colour + (white - colour) * cloud[..., None] * s.rng.uniform(0.4, 0.9)
-    s.paint(np.ones((s.h, s.w), bool), SKY, colour / np.array(s.gain))
+    s.paint(np.ones((s.h, s.w), bool), SKY, colour / s.gain)  # it is the light
 
 
 def ground(s):
@@ -183,8 +183,8 @@ def ground(s):
     (side, z0, z1), half, rng = s.turning, s.half, s.rng
     road = (np.abs(x) < half) | ((x * side > 0) & (z > z0) & (z < z1))
     shade = 1 + 0.07 * s.fine + 0.05 * s.soft
-    if s.sun:  # the houses of the dark side throw their shadow over the street
-        shade = shade * np.where(x * s.sun < rng.uniform(-5, 1), 0.68, 1.0)
+    if s.sun:  # the houses on its side throw their shadow over the street
+        shade = shade * np.where(x * s.sun > rng.uniform(-1, 5), 0.68, 1.0)
     slab = (x % 1.2 < 0.09) | (z % 1.2 < 0.1)  # joints of the paving
     paving = shade * np.where(slab, 1 - 0.25 * np.exp(-z / 15), 1.03)
     s.paint(below, PAVEMENT, s.pick(GREY[1:], WARM), paving, z)
@@ -225,8 +225,7 @@ def house(s):
 
 
 def facade(s, mask, a, y, z, look, shade):
-    """Paints a building's wall where mask says; a, y, z (N) are metres along it, up and
-    away."""
+    """Paints a building's wall where mask says; metres a along it, y up, z away, each (N)."""
     a = a + look.offset
     far = np.exp(-z / 25)  # joints and bricks fade with distance
     light = shade * (1 + 0.04 * s.soft[mask])
@@ -264,8 +263,8 @@ def front(s, look, x0, x1, z, shade=0.9):
     """The wall of a building that faces the camera, from x0 to x1."""
     x, y = s.u * z + s.side - s.bend * z**2, s.eye - s.v * z
     mask = (x > x0) & (x < x1) & (y > -0.05) & (y < look.height + look.peak)
-    facade(s, mask, np.broadcast_to(x, mask.shape)[mask],
-           np.broadcast_to(y, mask.shape)[mask], np.full(mask.sum(), z), look, shade)
+    x, y = (np.broadcast_to(value, mask.shape)[mask] for value in (x, y))
+    facade(s, mask, x, y, np.full(len(x), z), look, shade)
 
 
 def crown(s, x, y, z, radius, colour):
@@ -275,10 +274,9 @@ def crown(s, x, y, z, radius, colour):
     rows, cols = (slice(*np.clip([c - 1.6 * r, c + 1.6 * r], 0, n).astype(int))
                   for c, n in ((v, s.h), (u, s.w)))  # fmt: skip
     right, down = (np.arange(s.w)[None, cols] - u) / r, (np.arange(s.h)[rows, None] - v) / r
-    lumps = np.column_stack([rng.uniform(-0.6, 0.6, 5), rng.uniform(-0.5, 0.5, 5), rng.uniform(0.45, 0.7, 5)])
-    lumps = lumps[..., None, None]
-    d = ((right - lumps[:, 0]) ** 2 + (down - lumps[:, 1]) ** 2) / lumps[:, 2] ** 2  # (5, h, w)
-    light = np.take_along_axis((lumps[:, 1] - down) / lumps[:, 2] + 0 * d, d.argmin(0)[None], 0)[0]
+    dx, dy, size = rng.uniform((-0.6, -0.5, 0.45), (0.6, 0.5, 0.7), (5, 3)).T[..., None, None]
+    d = ((right - dx) ** 2 + (down - dy) ** 2) / size**2  # (5 lumps, h, w)
+    light = np.take_along_axis((dy - down) / size + 0 * d, d.argmin(0)[None], 0)[0]
     texture = 0.6 * s.leaf[rows, cols] + 0.5 * s.fine[rows, cols]
     inside = d.min(0) + 0.45 * texture < 1
     mask = np.zeros((s.h, s.w), bool)
@@ -331,7 +329,8 @@ def walls(s):
             end = z + rng.uniform(6, 15)
             if side == turning and z < start < end:
                 end = start
-            rows.append((z, end, side, rng.choice(['house', 'fence', 'hedge'], p=[0.58, 0.30, 0.12])))
+            kind = rng.choice(['house', 'fence', 'hedge'], p=[0.58, 0.30, 0.12])
+            rows.append((z, end, side, kind))
             z = end
     for z0, z1, side, kind in sorted(rows, key=lambda row: -row[0]):
         x = s.fronts[side]
@@ -365,7 +364,7 @@ def backdrop(s):
 
 
 def car(s, x, z, yaw):
-    """A car at any yaw: a tapered cabin on a tapered body; windows, lamps and wheels are Car too."""
+    """A car at any yaw, a tapered cabin on a body; windows, lamps and wheels are Car too."""
     rng = s.rng
     colour, glass = s.pick(GREY, VIVID, BLUE, GREEN[2:], DARK), s.pick(DARK, DARK, BLUE[1:2])
     van, end, wide = rng.random() < 0.2, rng.uniform(1.85, 2.3), 0.86
@@ -373,8 +372,8 @@ def car(s, x, z, yaw):
     sin, cos = np.sin(yaw), np.cos(yaw)
 
     def corners(back, ahead, wide, y):  # (4, 3): back left, front left, front right, back right
-        along, across = np.array([back, ahead, ahead, back]), np.array([-1, -1, 1, 1]) * wide
-        return np.stack([x + along * sin + across * cos, np.full(4, y), z + along * cos - across * sin], 1)
+        a, b = np.array([back, ahead, ahead, back]), np.array([-1, -1, 1, 1]) * wide
+        return np.stack([x + a * sin + b * cos, np.full(4, y), z + a * cos - b * sin], 1)
 
     def part(face, colour, shade, points=UNIT):  # points (N, 2) of 0..1 across and up the face
         (p, q), (a, b, c, d) = np.array(points).T[..., None], face
@@ -416,7 +415,10 @@ def person(s, x, z):
     coat, legs = s.pick(WARM, BLUE, DARK, VIVID, VIVID), s.pick(DARK, BLUE[1:2], GREY[:1])
     skin, hair = s.pick(SKIN, spread=0.04), s.pick(DARK, WARM[:1], GREY[2:])
     step, swing, wide = rng.uniform(0.04, 0.3), rng.uniform(0.02, 0.25), rng.uniform(0.23, 0.29)
-    part = lambda colour, points, shade=1.0: s.flat(PERSON, colour, x, z, np.asarray(points) * k, shade)
+
+    def part(colour, points, shade=1.0):
+        s.flat(PERSON, colour, x, z, np.asarray(points) * k, shade)
+
     s.shadow(x, z, 0.4, 0.3)
     for sign in (-1, 1):
         part(legs, bar(sign * 0.09, 0.85, sign * (0.07 + step), 0.06, 0.2), 0.85 + 0.15 * sign)
@@ -424,8 +426,8 @@ def person(s, x, z):
         part(coat, bar(sign * wide * 0.9, 1.38, sign * (wide + swing), 0.82, 0.13), 0.8)
         part(skin, disc(sign * (wide + swing), 0.78, 0.07))
     hem = rng.choice([0.8, 0.8, 0.5])  # jacket or coat
-    part(coat, [(-wide, hem), (wide, hem), (wide * 0.95, 1.42), (0.1, 1.5), (-0.1, 1.5), (-wide * 0.95, 1.42)],
-         1 + 0.15 * s.leaf)  # fmt: skip
+    back = [(-wide, hem), (wide, hem), (wide, 1.4), (0.1, 1.5), (-0.1, 1.5), (-wide, 1.4)]
+    part(coat, back, 1 + 0.15 * s.leaf)
     if rng.random() < 0.4:
         part(s.pick(VIVID, DARK), box(wide - 0.06, 0.7, wide + 0.26, 1.05))  # bag
     part(hair, disc(0, 1.66, 0.145))
@@ -438,9 +440,10 @@ def bicyclist(s, x, z):
     turn = rng.choice([-1, 1]) * rng.uniform(0.6, 1.0)
     shirt, trousers = s.pick(WARM, BLUE, VIVID, VIVID), s.pick(DARK, BLUE[1:2], GREY)
     metal, skin = s.pick(VIVID, GREY, DARK), s.pick(SKIN, spread=0.04)
-    part = lambda colour, points, shade=1.0: s.flat(
-        BICYCLIST, colour, x, z, np.asarray(points) * (turn, 1), shade
-    )
+
+    def part(colour, points, shade=1.0):
+        s.flat(BICYCLIST, colour, x, z, np.asarray(points) * (turn, 1), shade)
+
     s.shadow(x, z, 0.9 * abs(turn), 0.3)
     for hub in (-0.55, 0.55):
         part((0.06, 0.06, 0.06), disc(hub, 0.35, 0.36))
@@ -453,10 +456,12 @@ def bicyclist(s, x, z):
     pedal = rng.uniform(-0.08, 0.12)
     part(trousers, bar(-0.22, 0.98, 0.14, 0.72 + pedal, 0.2))
     part(trousers, bar(0.14, 0.74 + pedal, 0.0, 0.3 + pedal, 0.15), 0.85)
-    part(shirt, [(-0.38, 0.9), (-0.1, 0.88), (0.28, 1.34), (0.14, 1.52), (-0.05, 1.5)], 1 + 0.15 * s.leaf)
+    back = [(-0.38, 0.9), (-0.1, 0.88), (0.28, 1.34), (0.14, 1.52), (-0.05, 1.5)]
+    part(shirt, back, 1 + 0.15 * s.leaf)
     part(shirt, bar(0.16, 1.4, 0.42, 1.06, 0.13), 0.85)
     part(skin, disc(0.28, 1.64, 0.14))
-    part(s.pick(VIVID, DARK, GREY), [(0.12, 1.66), (0.46, 1.68), (0.4, 1.82), (0.2, 1.84)])  # helmet
+    helmet = [(0.12, 1.66), (0.46, 1.68), (0.4, 1.82), (0.2, 1.84)]
+    part(s.pick(VIVID, DARK, GREY), helmet)
 
 
 def pole(s, x, z, height, width=0.2, colour=None):
@@ -481,7 +486,10 @@ def sign(s, x, z):
     rng = s.rng
     top, r = rng.uniform(2.2, 3.2), rng.uniform(0.42, 0.58)
     pole(s, x, z, top + r)
-    part = lambda colour, points: s.flat(SIGN, colour, x, z, points)
+
+    def part(colour, points):
+        s.flat(SIGN, colour, x, z, points)
+
     white, red, blue, yellow = VIVID[3], VIVID[0], VIVID[2], VIVID[1]
     kind = rng.integers(6)
     if kind == 0:  # a limit
@@ -489,8 +497,8 @@ def sign(s, x, z):
         part(white, disc(0, top, r * 0.72))
         part(DARK[0], box(-r * 0.35, top - r * 0.3, r * 0.35, top + r * 0.3))
     elif kind == 1:  # a warning
-        for colour, k in ((red, 1.2), (white, 0.72)):
-            part(colour, [(-r * k, top - r * k * 0.6), (r * k, top - r * k * 0.6), (0, top + r * k)])
+        for colour, k in ((red, r * 1.2), (white, r * 0.72)):
+            part(colour, [(-k, top - k * 0.6), (k, top - k * 0.6), (0, top + k)])
     elif kind == 2:  # a mandatory direction
         part(white, disc(0, top, r))
         part(blue, disc(0, top, r * 0.88))
@@ -509,7 +517,8 @@ def sign(s, x, z):
         part((0.08, 0.08, 0.08), box(-r * 0.65, top - r * 1.5, r * 0.65, top + r * 1.2))
         on = rng.integers(3)
         for i, colour in enumerate([(0.2, 0.9, 0.5), (1.0, 0.7, 0.1), (1.0, 0.15, 0.1)]):
-            part(np.array(colour) * (1.0 if i == on else 0.25), disc(0, top + r * (0.82 * i - 1), r * 0.36))
+            glow = np.array(colour) * (1.0 if i == on else 0.25)
+            part(glow, disc(0, top + r * (0.82 * i - 1), r * 0.36))
 
 
 def clutter(s, x, z):
@@ -535,7 +544,7 @@ def furnish(s):
 
     things = (
         scatter(lamp, 2, 3, 6, 24, 0.3, 0.7) + scatter(sign, 2, 3, 6, 15, 0.3, 1.0)
-        + scatter(person, 2, 4, 5, 13, 0.6, 2.2) + scatter(tree, 1, 3, 10, 30, 0.7, 1.2)
+        + scatter(person, 3, 5, 5, 13, 0.6, 2.2) + scatter(tree, 1, 3, 10, 30, 0.7, 1.2)
         + scatter(clutter, 0, 2, 7, 18, 0.6, 2.0) + scatter(bicyclist, 0, 1, 5, 10, 0.8, 1.6)
     )  # fmt: skip
     for kind, x, z in sorted(things, key=lambda thing: -thing[2]):
@@ -543,21 +552,25 @@ def furnish(s):
     if rng.random() < 0.6:  # a railing at the kerb
         side, z0 = rng.choice([-1, 1]), rng.uniform(5, 14)
         fence(s, side * (half + 0.15), z0, z0 + rng.uniform(5, 12))
-    traffic = []
+    traffic, moving = [], []
     for side in (-1, 1):  # parked at the kerb
         z = rng.uniform(6, 18)
         while z < 35 and rng.random() < 0.62:
-            traffic.append((car, side * (half - 1.0), z, rng.choice([0, np.pi]) + rng.normal(0, 0.03)))
+            yaw = rng.choice([0, np.pi]) + rng.normal(0, 0.03)
+            traffic.append((car, side * (half - 1.0), z, yaw))
             z += rng.uniform(5.5, 10)
-    if rng.random() < 0.6:
+    if rng.random() < 0.6:  # driving, on the left as in Cambridge
         side = rng.choice([-1, 1])
-        traffic.append((car, side * half * 0.4, rng.uniform(9, 30), 0 if side > 0 else np.pi))
-    if rng.random() < 0.2:
-        traffic.append((car, rng.uniform(-3, 3), rng.uniform(9, 16), np.pi / 2 * rng.choice([-1, 1])))
-    for _ in range(rng.integers(1, 3)):
-        traffic.append((bicyclist, rng.uniform(-0.85, 0.85) * half, rng.uniform(5, 10)))
-    for _ in range(rng.integers(0, 2)):
-        traffic.append((person, rng.uniform(-0.9, 0.9) * half, rng.uniform(5, 11)))
+        moving.append((car, side * half * 0.4, rng.uniform(9, 30), 0 if side < 0 else np.pi))
+    if rng.random() < 0.2:  # turning
+        yaw = rng.uniform(0.3, 0.7) * np.pi * rng.choice([-1, 1])
+        moving.append((car, rng.uniform(-1.5, 1.5), rng.uniform(9, 16), yaw))
+    for one in moving:
+        if all(abs(one[2] - other[2]) > 5 for other in traffic):  # cars do not run into cars
+            traffic.append(one)
+    for kind, most, count in ((bicyclist, 10, rng.integers(1, 3)), (person, 11, rng.integers(2))):
+        for _ in range(count):
+            traffic.append((kind, rng.uniform(-0.85, 0.85) * half, rng.uniform(5, most)))
     for kind, *place in sorted(traffic, key=lambda thing: -thing[2]):
         kind(s, *place)
 
@@ -576,7 +589,9 @@ def expose(s):
     image = np.clip(s.image * rng.uniform(0.8, 1.15) * rng.uniform(0.94, 1.06, 3), 0.01, 1)
     image = image ** rng.uniform(0.85, 1.15) * (1 - 0.18 * (s.u**2 + s.v**2))[..., None]
     image = Image.fromarray((image * 255).clip(0, 255).astype(np.uint8))
-    image = np.asarray(image.filter(ImageFilter.GaussianBlur(0.35 * s.h / 120)), np.float32)
+    image = np.asarray(
+        image.filter(ImageFilter.GaussianBlur(0.35 * (s.h / 120) ** 0.5)), np.float32
+    )
     image = image + rng.normal(0, rng.uniform(1, 4), image.shape)
     return image.clip(0, 255).astype(np.uint8)
 
@@ -616,15 +631,21 @@ def draw_camvid(folder, train=80, val=16, test=24, size=(120, 160), seed=0):
     folder = Path(folder)
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise InputError(f'{folder} exists and is not empty; name a new folder or remove it first')
-    part = folder.with_name(folder.name + '.tmp')
-    shutil.rmtree(part, ignore_errors=True)  # what an interrupted run left
-    for index, (split, count) in enumerate(zip(('train', 'val', 'test'), (train, val, test))):
-        for name in (split, split + 'annot'):
-            (part / name).mkdir(parents=True)
-        for i in range(count):
-            image, label = draw_scene((seed, index, i), size)
-            Image.fromarray(image).save(part / split / f'{split}_{i:04d}.png')
-            Image.fromarray(label).save(part / (split + 'annot') / f'{split}_{i:04d}.png')
-    if folder.exists():
-        folder.rmdir()
-    return part.rename(folder)
+    part = folder.with_name(f'.{folder.name}.part')
+    shutil.rmtree(part, ignore_errors=True)  # of a run that was killed
+    try:
+        part.mkdir(parents=True)
+        for index, (split, count) in enumerate((('train', train), ('val', val), ('test', test))):
+            images, labels = part / split, part / f'{split}annot'
+            images.mkdir()
+            labels.mkdir()
+            for i in range(count):
+                image, label = draw_scene((seed, index, i), size)
+                Image.fromarray(image).save(images / f'{split}_{i:04d}.png')
+                Image.fromarray(label).save(labels / f'{split}_{i:04d}.png')
+        if folder.exists():
+            folder.rmdir()  # the empty one; Windows renames onto nothing that exists
+        return part.rename(folder)
+    except BaseException:  # Ctrl-C too
+        shutil.rmtree(part, ignore_errors=True)
+        raise

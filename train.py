@@ -9,6 +9,7 @@ import math
 import os
 import signal
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -16,9 +17,10 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+import metrics
 import report
 from datapre import eval_batches, sample_index, train_batches
-from labels import InputError
+from labels import InputError, whole_file
 from model import ModelCheckpoint, compile_model, load_weights, unet
 
 
@@ -32,15 +34,15 @@ def fit(settings, pairs, val_pairs, run):
     Args:
         settings: dict of main.py's flags; pairs, val_pairs: datapre.Pairs;
         run: Path of the run's folder. Where it holds a state.npz the training goes on from there.
-    Returns: keras History. Raises: InputError, Interrupted.
+    Returns: {name: [value of each epoch]}. Raises: InputError, Interrupted.
     """
     keras.utils.set_random_seed(settings['seed'])
-    num_class = settings['num_class']
+    num_class = settings['num_class'] or len(pairs.classes)
     model = unet(
         num_class=num_class, input_size=pairs.input_size, filters=settings['filters'],
         batch_norm=settings['batch_norm'], fusion=settings['fusion'],
         activation=settings['activation'], classes=pairs.classes)  # fmt: skip
-    compile_model(model, pairs.classes, settings['loss'], settings['learning_rate'])
+    scores = compile_model(model, pairs.classes, settings['loss'], learning_rate(settings))
     if settings['weights']:
         load_weights(model, settings['weights'])
     checkpoint = ModelCheckpoint(settings['model'], monitor='val_loss', verbose=1,
@@ -50,45 +52,70 @@ def fit(settings, pairs, val_pairs, run):
     steps, batch_size = settings['steps'], settings['batch_size']
     batches = train_batches(pairs, batch_size, num_class, settings['aug_dict'], settings['seed'],
                             start=epoch * steps * batch_size)  # fmt: skip
-    callbacks = [
-        Guard(settings, pairs), Estimate(settings, len(val_pairs), epoch),
-        KeepLast(settings['model'], fresh=epoch == 0), checkpoint,
-        Board(run, val_pairs), state,
-    ]  # fmt: skip
-    return model.fit(
-        batches, shuffle=False, steps_per_epoch=steps, epochs=settings['epochs'], initial_epoch=epoch,
-        validation_data=eval_batches(val_pairs, batch_size, num_class), callbacks=callbacks)  # fmt: skip
+    guard = Guard(settings, pairs)
+    callbacks = [guard, Estimate(settings, len(val_pairs), epoch),
+                 KeepLast(settings['model'], fresh=epoch == 0), checkpoint,
+                 Board(run, val_pairs, scores, state.history), state]  # fmt: skip
+    try:
+        with guard:
+            model.fit(
+                batches, shuffle=False, steps_per_epoch=steps, epochs=settings['epochs'],
+                initial_epoch=epoch, callbacks=callbacks,
+                validation_data=eval_batches(val_pairs, batch_size, num_class))  # fmt: skip
+    except tf.errors.OpError as e:  # a picture that went bad since it was checked
+        broken = pairs.error or val_pairs.error
+        if 'No space left' in str(e):
+            broken = InputError(f'{run}: the disk is full; free space there, then --resume')
+        if broken:
+            raise broken from None
+        raise
+    return state.history
+
+
+def learning_rate(settings):
+    """The rate itself, or a schedule over the whole run: warm-up over a twentieth, cosine to 0."""
+    rate, total = settings['learning_rate'], settings['epochs'] * settings['steps']
+    if settings['schedule'] == 'constant':
+        return rate
+    warm_up = total // 20
+    return keras.optimizers.schedules.CosineDecay(
+        rate / 10, total - warm_up, warmup_target=rate, warmup_steps=warm_up)  # fmt: skip
 
 
 class State(keras.callbacks.Callback):
-    """Weights, optimizer, epoch and best value after each epoch, in one file, whole or not at all."""
+    """Weights, optimizer, epoch, best value and history after each epoch, in one whole file."""
 
     def __init__(self, path, checkpoint):
         super().__init__()
-        self.path, self.checkpoint = Path(path), checkpoint
+        self.path, self.checkpoint, self.history = Path(path), checkpoint, {}
 
     def load(self, model):
         """Put a saved state into model and checkpoint; the epoch to go on with, 0 without one."""
         model.optimizer.build(model.trainable_variables)
         if not self.path.exists():
             return 0
-        with np.load(self.path) as saved:
-            for i, variable in enumerate(self._variables(model)):
-                variable.assign(saved[f'v{i}'])
-            best, epoch = float(saved['best']), int(saved['epoch'])
-        self.checkpoint.best = None if math.isnan(best) else best
-        return epoch
+        try:
+            with np.load(self.path) as saved:
+                for i, variable in enumerate(self._variables(model)):
+                    variable.assign(saved[f'v{i}'])
+                progress = json.loads(str(saved['progress']))
+        except Exception as e:
+            raise InputError(f'{self.path}: expected the state of this training, could not read it '
+                             f'({str(e)[:100]}); start anew without --resume') from None  # fmt: skip
+        self.checkpoint.best, self.history = progress['best'], progress['history']
+        return progress['epoch']
 
     def on_epoch_end(self, epoch, logs=None):
-        best = float('nan') if self.checkpoint.best is None else self.checkpoint.best
+        rate = keras.ops.convert_to_numpy(self.model.optimizer.learning_rate)
+        for name, value in {**logs, 'learning_rate': rate}.items():
+            self.history.setdefault(name, []).append(float(value))
+        best = self.checkpoint.best
+        progress = {'epoch': epoch + 1, 'history': self.history,
+                    'best': None if best is None else float(best)}  # fmt: skip
         values = {f'v{i}': keras.ops.convert_to_numpy(v)
                   for i, v in enumerate(self._variables(self.model))}  # fmt: skip
-        beside = self.path.with_suffix('.tmp.npz')
-        try:
-            np.savez(beside, best=best, epoch=epoch + 1, **values)
-            os.replace(beside, self.path)
-        finally:
-            beside.unlink(missing_ok=True)
+        with whole_file(self.path) as beside:
+            np.savez(beside, progress=json.dumps(progress), **values)
 
     def _variables(self, model):
         return [*model.weights, *model.optimizer.variables]
@@ -111,30 +138,36 @@ class KeepLast(keras.callbacks.Callback):
 
 
 class Guard(keras.callbacks.Callback):
-    """Stops at the first loss that is no number, and after the current step on Ctrl-C."""
+    """Stops at the first loss that is no number, and, entered, after the current step on Ctrl-C."""
 
     def __init__(self, settings, pairs):
         super().__init__()
         self.settings, self.pairs = settings, pairs
         self.interrupted = False
 
-    def on_train_begin(self, logs=None):
+    def __enter__(self):
         def interrupt(number, frame):
             if self.interrupted:
                 os._exit(130)
             self.interrupted = True
             print('\nCtrl-C: stopping after this step; once more ends at once.', file=sys.stderr)
 
-        try:
+        self.main_thread = threading.current_thread() is threading.main_thread()
+        if self.main_thread:
             self.before = signal.signal(signal.SIGINT, interrupt)
-        except ValueError:  # not the main thread: leave the signal alone
-            self.before = signal.getsignal(signal.SIGINT)
 
-    def on_train_end(self, logs=None):
-        signal.signal(signal.SIGINT, self.before)
+    def __exit__(self, *exception):
+        if self.main_thread:
+            signal.signal(signal.SIGINT, self.before)
 
     def on_epoch_begin(self, epoch, logs=None):
         self.epoch = epoch
+
+    def on_epoch_end(self, epoch, logs=None):
+        if not math.isfinite(logs.get('val_loss', 0)):
+            raise InputError(f'the validation loss is {logs["val_loss"]} after epoch {epoch + 1}; '
+                             'a learning rate too high (try a tenth) or a damaged picture. '
+                             f'{self.settings["model"]} is left as it was.')  # fmt: skip
 
     def on_train_batch_end(self, batch, logs=None):
         if not math.isfinite(logs['loss']):
@@ -149,6 +182,9 @@ class Guard(keras.callbacks.Callback):
                 'learning rate too high (try a tenth), a damaged picture. '
                 f'{self.settings["model"]} holds the last good model, if an epoch was finished.'
             )
+        self.on_test_batch_end(batch)
+
+    def on_test_batch_end(self, batch, logs=None):
         if self.interrupted:
             raise Interrupted
 
@@ -196,15 +232,15 @@ def duration(seconds):
 class Board(keras.callbacks.TensorBoard):
     """Keras' TensorBoard with four fixed validation images, their truth and prediction each epoch."""
 
-    def __init__(self, run, val_pairs, shown=4):
+    def __init__(self, run, val_pairs, scores, history, shown=4):
         super().__init__(str(run), write_graph=False)
-        self.pairs = val_pairs
+        self.pairs, self.scores, self.history, self.said = val_pairs, scores, history, set()
         # Evenly over the set: neighbouring frames of a video look alike.
         self.shown = np.unique(np.linspace(0, len(val_pairs) - 1, shown).round().astype(int))
 
     def on_epoch_end(self, epoch, logs=None):
         super().on_epoch_end(epoch, logs)
-        classes = self.pairs.classes
+        classes, counts = self.pairs.classes, keras.ops.convert_to_numpy(self.scores.counts)
         with self._val_writer.as_default():
             for place, i in enumerate(self.shown):
                 image, truth = self.pairs[i]
@@ -214,6 +250,17 @@ class Board(keras.callbacks.TensorBoard):
                     np.broadcast_to(image, (*truth.shape, 3)), report.indices_to_colours(truth, classes),
                     report.indices_to_colours(report.to_index(probability, classes), classes))  # fmt: skip
                 tf.summary.image(f'image, truth, prediction {place + 1}', picture[None], step=epoch)
+            for i, iou in zip(classes.scored, metrics.scores(counts)['iou']):
+                if not np.isnan(iou):
+                    tf.summary.scalar(f'IoU/{classes.names[i]}', iou, step=epoch)
+            tf.summary.image('confusion matrix', report.confusion_picture(counts, classes)[None],
+                             step=epoch)  # fmt: skip
+        if epoch >= 4 or epoch + 1 == self.params['epochs']:  # before, a class may well be missing
+            losses = [*self.history.get('val_loss', []), logs['val_loss']]
+            for line in metrics.warnings(counts, classes, losses):
+                if line not in self.said:
+                    print(f'\nNote: {line}')
+                self.said.add(line)
         for writer in (self._train_writer, self._val_writer):
             writer.flush()  # a killed run has its last epoch's points, too
 
@@ -234,10 +281,29 @@ def new_run(log, name, settings, versions):
     return run
 
 
+def read_history(run):
+    """{name: [value of each epoch]} of a run."""
+    with np.load(run / 'state.npz') as saved:
+        return json.loads(str(saved['progress']))['history']
+
+
+def find_run(log, name=''):
+    """The run folder to go on with and its settings: log/<name>, a path, or the last one begun.
+
+    Raises: InputError where there is none, or nothing to go on with.
+    """
+    if name:
+        run = next((r for r in (Path(name), Path(log) / name) if r.is_dir()), None)
+    else:
+        runs = [p.parent for p in Path(log).glob('*/settings.json')]
+        run = max(runs, key=lambda r: (r / 'settings.json').stat().st_mtime, default=None)
+    if run is None or not (run / 'settings.json').is_file():
+        raise InputError(f'--resume: expected a run in {log}/, found {name or "none"}; '
+                         'start anew without --resume') from None  # fmt: skip
+    settings = json.loads((run / 'settings.json').read_text(encoding='utf-8'))['settings']
+    return run, settings
+
+
 def write_json(path, content):
-    """Whole or not at all."""
-    beside = Path(path).with_suffix('.tmp')
-    beside.write_text(json.dumps(content, indent=2, ensure_ascii=False) + '\n', encoding='utf-8')
-    os.replace(beside, path)
-
-
+    with whole_file(path) as beside:
+        beside.write_text(json.dumps(content, indent=2, ensure_ascii=False) + '\n', 'utf-8')

@@ -1,0 +1,33 @@
+"""One TensorFlow start for all tests, and one small drawn data set."""
+
+import os
+
+os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '2')
+
+from pathlib import Path
+
+import pytest
+
+
+def pytest_collection_modifyitems(items):
+    if not os.environ.get('CAMVID'):
+        skip = pytest.mark.skip(reason='CAMVID names no folder')
+        for item in items:
+            if 'camvid' in item.keywords:
+                item.add_marker(skip)
+
+
+@pytest.fixture(scope='session')
+def camvid():
+    """The real data's folder."""
+    return Path(os.environ['CAMVID'])
+
+
+@pytest.fixture(scope='session')
+def drawn(tmp_path_factory):
+    """A folder of drawn scenes of 48x64 in CamVid's layout: 8 train, 3 val, 3 test. Read only."""
+    from scenes import draw_camvid
+
+    folder = tmp_path_factory.mktemp('data') / 'drawn'
+    draw_camvid(folder, train=8, val=3, test=3, size=(48, 64), seed=0)
+    return folder

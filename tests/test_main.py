@@ -1,0 +1,352 @@
+"""Every verb end to end on drawn scenes, and every mistake in one line."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import main as program
+from labels import CAMVID
+
+ROOT = Path(program.__file__).parent
+TINY = ['--filters', '2', '--epochs', '1', '--steps', '2']
+
+
+@pytest.fixture(scope='module')
+def done(drawn, tmp_path_factory):
+    """A folder in which the whole job was done, once, with a tiny network."""
+    folder = tmp_path_factory.mktemp('done')
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        assert program.main(['--data', str(drawn), *TINY]) == 0
+    return folder
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def run(capsys, *argv):
+    """(exit status, standard output, standard error) of one command line."""
+    capsys.readouterr()
+    status = program.main([str(a) for a in argv])
+    return status, *capsys.readouterr()
+
+
+def refused(capsys, *argv):
+    """The one line on standard error of a command that ends with status 2."""
+    status, _, error = run(capsys, *argv)
+    assert status == 2
+    lines = error.strip().splitlines()
+    assert len(lines) == 1 and 'Traceback' not in error, error
+    return lines[0]
+
+
+# ---------------------------------------------------------------------------- the whole job
+
+
+def test_the_whole_job(done, drawn):
+    masks = sorted((done / 'CamVid/testpred').glob('*.png'))
+    assert [m.name for m in masks] == [f'test_{i:04d}.png' for i in range(3)]
+    colours = {CAMVID.colours[i] for i in CAMVID.scored}
+    for mask in masks:
+        picture = Image.open(mask)
+        assert picture.mode == 'RGB' and picture.size == (64, 48)
+        assert {c for _, c in picture.getcolors()} <= colours
+        assert (done / f'CamVid/testpred/overlay/{mask.stem}.jpg').exists()
+    (log,) = (done / 'log').iterdir()
+    saved = json.loads((log / 'settings.json').read_text())
+    assert saved['settings']['filters'] == 2 and 'tensorflow' in saved['versions']
+    assert sorted(p.name for p in drawn.iterdir()) == sorted(
+        ['test', 'testannot', 'train', 'trainannot', 'val', 'valannot'])  # only read
+
+
+def test_tensorboard_holds_scalars_and_pictures(done):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    (log,) = (done / 'log').iterdir()
+    tags = {}
+    for part in ('train', 'validation'):
+        events = EventAccumulator(str(log / part), size_guidance={'tensors': 0}).Reload()
+        tags[part] = set(events.Tags()['tensors'])
+    assert {'epoch_loss', 'epoch_accuracy', 'epoch_miou', 'epoch_learning_rate'} <= tags['train']
+    assert {'epoch_loss', 'epoch_accuracy', 'epoch_miou'} <= tags['validation']
+    assert sum('prediction' in tag for tag in tags['validation']) == 3  # of 3 images
+
+
+def test_three_lines_of_plain_keras_open_the_result(done):
+    script = ('import keras, numpy\nmodel = keras.models.load_model("camvid.hdf5")\n'
+              'print(model.predict(numpy.zeros((1, 48, 64, 3)), verbose=0).shape)')  # fmt: skip
+    out = subprocess.run([sys.executable, '-c', script], cwd=done, capture_output=True, text=True)
+    assert out.stdout.strip() == '(1, 48, 64, 13)', out.stderr
+
+
+def test_the_articles_main2(drawn, here):
+    """Its script with only the two module names, fit and predict(steps=) changed."""
+    shutil.copytree(drawn, here / 'CamVid')
+    (here / 'main2.py').write_text('''
+from model import *
+from datapre import *
+import warnings
+warnings.filterwarnings("ignore")
+
+aug_args = dict(rotation_range=0.2, width_shift_range=0.05, height_shift_range=0.05,
+                shear_range=0.05, zoom_range=0.05, horizontal_flip=True, vertical_flip=True,
+                fill_mode='nearest')
+train_gene = trainGenerator(batch_size=2, aug_dict=aug_args, train_path='CamVid/',
+                            image_folder='train', label_folder='trainannot',
+                            image_color_mode='rgb', label_color_mode='rgb',
+                            image_save_prefix='image', label_save_prefix='label',
+                            flag_multi_class=True, save_to_dir=None)
+val_gene = valGenerator(batch_size=2, aug_dict=aug_args, val_path='CamVid/', image_folder='val',
+                        label_folder='valannot', image_color_mode='rgb', label_color_mode='rgb',
+                        image_save_prefix='image', label_save_prefix='label',
+                        flag_multi_class=True, save_to_dir=None)
+tensorboard = TensorBoard(log_dir='./log')
+model = unet(num_class=13, input_size=(48, 64, 3), filters=2)
+model_checkpoint = ModelCheckpoint('camvid.hdf5', monitor='val_loss', verbose=1, save_best_only=True)
+history = model.fit(train_gene, steps_per_epoch=2, epochs=2, verbose=1,
+                    callbacks=[model_checkpoint, tensorboard],
+                    validation_data=val_gene, validation_steps=2)
+model.load_weights('camvid.hdf5')
+test_gene = testGenerator(test_path='CamVid/test')
+results = model.predict(test_gene, steps=3, verbose=1)
+saveResult('CamVid/testpred/', results)
+''')  # fmt: skip
+    out = subprocess.run([sys.executable, 'main2.py'], capture_output=True, text=True,
+                         env=os.environ | {'PYTHONPATH': str(ROOT)})  # fmt: skip
+    assert out.returncode == 0, out.stderr[-2000:]
+    assert sorted(p.name for p in (here / 'CamVid/testpred').iterdir()) == [
+        f'{i}_predict.png' for i in range(3)]  # fmt: skip
+    assert (here / 'camvid.hdf5').exists() and list((here / 'log').rglob('events*'))
+
+
+# ---------------------------------------------------------------------------- verbs
+
+
+def test_help_names_every_flag_and_answers_at_once():
+    seconds = []
+    for _ in range(3):
+        begin = time.perf_counter()
+        out = subprocess.run([sys.executable, ROOT / 'main.py', '--help'], capture_output=True, text=True)
+        seconds.append(time.perf_counter() - begin)
+    assert out.returncode == 0 and 'tensorflow' not in out.stderr
+    for word in ('train', 'predict', 'evaluate', 'sample', '--filters', '--resume', '--data'):
+        assert word in out.stdout
+    assert min(seconds) < 1  # 0.1 s on an idle machine; TensorFlow alone would take several
+
+
+def test_sample_draws_trains_and_never_touches_camvid_hdf5(here, capsys, monkeypatch):
+    import scenes
+
+    draw = scenes.draw_camvid
+    monkeypatch.setattr(scenes, 'draw_camvid', lambda folder, **k: draw(
+        folder, train=4, val=2, test=2, size=(48, 64), seed=k['seed']))  # fmt: skip
+    (here / 'camvid.hdf5').write_text('mine')
+    status, out, _ = run(capsys, 'sample', *TINY)
+    assert status == 0 and 'mIoU' in out and 'sample/testpred/' in out
+    assert (here / 'sample.hdf5').exists() and (here / 'camvid.hdf5').read_text() == 'mine'
+    assert len(list((here / 'sample/testpred').glob('*.png'))) == 2
+
+
+def test_a_fresh_run_keeps_the_last_model(done, drawn, here, capsys):
+    shutil.copy(done / 'camvid.hdf5', here)
+    old = (here / 'camvid.hdf5').read_bytes()
+    status, out, _ = run(capsys, 'train', '--data', drawn, *TINY, '--seed', '2')
+    kept = [p for p in here.glob('camvid.*.hdf5')]
+    assert status == 0 and len(kept) == 1 and kept[0].read_bytes() == old
+    assert kept[0].name in out and (here / 'camvid.hdf5').read_bytes() != old
+
+
+def test_predict_any_size_keeps_size_names_and_orientation(done, here, capsys):
+    rng = np.random.default_rng(0)
+    (here / '照片 1').mkdir()
+    picture = Image.fromarray(rng.integers(0, 255, (70, 50, 3), np.uint8))
+    exif = Image.Exif()
+    exif[0x0112] = 6  # lies on its side
+    picture.save(here / '照片 1' / '街.jpg', exif=exif)
+    Image.fromarray(rng.integers(0, 255, (20, 90), np.uint8)).save(here / 'grey.tif')
+    status, out, _ = run(capsys, 'predict', '照片 1', '*.tif', '--model', done / 'camvid.hdf5')
+    assert status == 0 and '2 masks' in out
+    assert Image.open(here / 'predicted/街.png').size == (70, 50)
+    assert Image.open(here / 'predicted/grey.png').size == (90, 20)
+
+
+def test_predict_maps_a_scaled_picture_back_in_place(here, capsys):
+    """A network that paints dark Road and bright Sky: the edge is where it was in the picture."""
+    import keras
+
+    from model import save_model
+
+    inputs = keras.Input((48, 64, 3))
+    conv = keras.layers.Conv2D(13, 1, activation='softmax', name='softmax')
+    net = keras.Model(inputs, conv(inputs))
+    kernel = np.zeros((1, 1, 3, 13))
+    kernel[..., 0] = 20
+    conv.set_weights([kernel, np.eye(13)[3] * 30 - 100 * (np.arange(13) % 3 > 0)])
+    net.class_table = CAMVID
+    save_model(net, 'm.keras')
+    image = np.zeros((150, 120, 3), np.uint8)
+    image[:, 40:] = 255
+    Image.fromarray(image).save('tall.png')
+    assert run(capsys, 'predict', 'tall.png', '--model', 'm.keras')[0] == 0
+    mask = np.asarray(Image.open('predicted/tall.png'))
+    expected = CAMVID.palette[np.where(image[..., 0] > 0, 0, 3)]
+    wrong = (mask != expected).any(-1)
+    assert not wrong[:, :36].any() and not wrong[:, 44:].any()
+
+
+def test_evaluate_prints_the_scores_of_an_oracle(done, drawn, here, capsys):
+    status, out, _ = run(capsys, 'evaluate', '--data', drawn, '--model', done / 'camvid.hdf5')
+    assert status == 0 and 'test' in out and 'Bicyclist' in out
+    # the masks that prediction wrote, scored by hand
+    hit = total = 0
+    for mask in (done / 'CamVid/testpred').glob('*.png'):
+        truth = np.asarray(Image.open(drawn / 'testannot' / mask.name))
+        same = (CAMVID.palette[truth] == np.asarray(Image.open(mask))).all(-1)
+        hit, total = hit + same[truth < 11].sum(), total + (truth < 11).sum()
+    assert f'{100 * hit / total:.1f} %' in out.splitlines()[-1]
+
+
+def test_resume(drawn, here, capsys):
+    """Stopped after one epoch of two and resumed: the state of the run that was not stopped."""
+    flags = ['train', '--data', drawn, '--filters', '2', '--steps', '2', '--epochs']
+    assert run(capsys, *flags, '2', '--log', 'whole', '--model', 'whole.hdf5')[0] == 0
+    import train
+
+    class Stop(train.State):
+        def on_epoch_end(self, epoch, logs=None):
+            super().on_epoch_end(epoch, logs)
+            raise train.Interrupted
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(train, 'State', Stop)
+        status, out, _ = run(capsys, *flags, '2', '--log', 'parts', '--model', 'parts.hdf5')
+    assert status == 130 and '--resume parts' in out
+    assert run(capsys, 'train', '--log', 'parts', '--resume')[0] == 0
+    states = [np.load(next(Path(log).glob('*/state.npz'))) for log in ('whole', 'parts')]
+    a, b = (json.loads(str(s['progress'])) for s in states)
+    assert a['epoch'] == b['epoch'] == 2
+    np.testing.assert_allclose(a['history']['val_loss'], b['history']['val_loss'], rtol=1e-4)
+    for name in states[0]:
+        if name != 'progress':
+            np.testing.assert_allclose(states[0][name], states[1][name], atol=1e-4)
+    line = refused(capsys, '--log', 'parts', '--resume', '--filters', '4')
+    assert 'filters is 2 there and 4 here' in line
+
+
+# ---------------------------------------------------------------------------- mistakes
+
+
+@pytest.fixture
+def copy(drawn, here):
+    shutil.copytree(drawn, here / 'data')
+    return here / 'data'
+
+
+def edit(path, values):
+    label = np.array(Image.open(path))
+    for (row, column), value in values.items():
+        label[row, column] = value
+    Image.fromarray(label).save(path)
+
+
+MISTAKES = {
+    'empty folder': (lambda d: [p.unlink() for p in (d / 'train').iterdir()], ['train', 'found none']),
+    'no label': (lambda d: (d / 'trainannot/train_0003.png').unlink(), ['train_0003.png', 'label']),
+    'no image': (lambda d: (d / 'val/val_0001.png').unlink(), ['val_0001.png', 'image']),
+    'truncated': (lambda d: (d / 'train/train_0002.png').write_bytes(
+        (d / 'train/train_0002.png').read_bytes()[:900]), ['train_0002.png', 'damaged']),
+    'truncated label': (lambda d: (d / 'valannot/val_0002.png').write_bytes(
+        (d / 'valannot/val_0002.png').read_bytes()[:100]), ['val_0002.png']),
+    'text as png': (lambda d: (d / 'train/train_0001.png').write_text('hello'), ['train_0001.png']),
+    'sizes differ': (lambda d: Image.new('RGB', (60, 48)).save(d / 'train/train_0004.png'),
+                     ['train_0004.png', '48x60', '48x64']),
+    'label size': (lambda d: Image.new('L', (64, 40)).save(d / 'trainannot/train_0004.png'),
+                   ['train_0004.png', '40x64']),
+    'label value': (lambda d: edit(d / 'trainannot/train_0005.png', {(7, 9): 77}),
+                    ['trainannot/train_0005.png', '77', 'row 7', 'column 9']),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize('name', MISTAKES)
+def test_broken_data_is_named_and_nothing_is_lost(name, copy, here, capsys):
+    (here / 'camvid.hdf5').write_text('mine')
+    damage, words = MISTAKES[name]
+    damage(copy)
+    line = refused(capsys, '--data', 'data', *TINY)
+    for word in words:
+        assert word in line, line
+    assert (here / 'camvid.hdf5').read_text() == 'mine'
+
+
+def test_without_data_two_lines_say_how_to_get_it(here, capsys):
+    status, _, error = run(capsys)
+    assert status == 2 and len(error.strip().splitlines()) == 2
+    assert 'CamVid: expected' in error and 'main.py download' in error and 'sample' in error
+
+
+@pytest.mark.parametrize('argv, words', [
+    (['trian'], ['trian', 'did you mean train']),
+    (['--filtres', '3'], ['--filtres', 'did you mean --filters']),
+    (['--filters', '0'], ['--filters', '1 to 1024', '0']),
+    (['--epochs', 'many'], ['--epochs', 'many']),
+    (['--learning-rate', 'nan'], ['--learning-rate']),
+    (['--size', '360'], ['360x480']),
+    (['--size', '8x8'], ['16']),
+    (['--loss', 'mes'], ['mes', 'did you mean mse']),
+    (['--num-class', '-3'], ['--num-class']),
+    (['--resume'], ['--resume', 'log']),
+    (['predict', 'nowhere.png'], ['nowhere.png']),
+])  # fmt: skip
+def test_wrong_arguments_are_named(argv, words, here, capsys):
+    line = refused(capsys, *argv)
+    for word in words:
+        assert word in line, line
+
+
+def test_wrong_models_are_named(done, drawn, here, capsys):
+    test = str(drawn / 'test')
+    assert 'no such model' in refused(capsys, 'predict', test)
+    (here / 'camvid.hdf5').write_text('hello')
+    assert 'expected a Keras model' in refused(capsys, 'predict', test)
+    (here / 'cut.hdf5').write_bytes((done / 'camvid.hdf5').read_bytes()[:5000])
+    assert 'cut.hdf5' in refused(capsys, 'predict', test, '--model', 'cut.hdf5')
+    line = refused(capsys, 'train', '--data', drawn, *TINY, '--num-class', '14', '--weights',
+                   done / 'camvid.hdf5', '--model', 'new.hdf5')  # fmt: skip
+    assert 'do not fit' in line
+
+
+def test_output_that_can_not_be_written(done, drawn, here, capsys):
+    (here / 'file').write_text('x')
+    line = refused(capsys, 'predict', drawn / 'test', '--model', done / 'camvid.hdf5', '--output', 'file')
+    assert 'file' in line and '--output' in line
+    assert 'file' in refused(capsys, 'train', '--data', drawn, *TINY, '--log', 'file')
+
+
+def test_version_note(monkeypatch, capsys):
+    import importlib.metadata
+
+    monkeypatch.setattr(importlib.metadata, 'version', lambda name: '0.1')
+    program.warn_of_versions()
+    lines = capsys.readouterr().err.strip().splitlines()
+    assert len(lines) == 1 and 'keras 0.1 (tested: ' in lines[0]
+
+
+@pytest.mark.camvid
+def test_camvid_360_rows(camvid, here, capsys):
+    """One step on the real data, and its own pictures predicted at 360x480."""
+    status, out, _ = run(capsys, 'train', '--data', camvid, *TINY)
+    assert status == 0 and '367 training and 101 validation images of 360x480' in out
+    picture = next((camvid / 'test').glob('*.png'))
+    assert run(capsys, 'predict', picture)[0] == 0
+    assert Image.open(here / f'predicted/{picture.name}').size == (480, 360)

@@ -1,0 +1,183 @@
+"""Pictures in, masks and scores out, through a small true model."""
+
+import tracemalloc
+
+import keras
+import numpy as np
+import pytest
+from PIL import Image
+
+import predict
+from labels import CAMVID, InputError
+from metrics import confusion, scores
+from model import unet
+from report import Report
+from scenes import draw_scene
+
+SIZE = (48, 64)
+
+
+@pytest.fixture(scope='module')
+def model():
+    keras.utils.set_random_seed(1)
+    return unet(num_class=13, input_size=(*SIZE, 3), filters=2)
+
+
+@pytest.fixture
+def pairs(tmp_path):
+    """Four scenes, the last of another size."""
+    made = []
+    for k, size in enumerate((SIZE, SIZE, SIZE, (60, 100))):
+        image, label = draw_scene(k, size)
+        made.append((tmp_path / f'{k}.jpg', tmp_path / f'{k}_label.png'))
+        Image.fromarray(image).save(made[-1][0], quality=95)
+        Image.fromarray(label).save(made[-1][1])
+    return made
+
+
+def probability(model, file):
+    return model.predict_on_batch(np.asarray(Image.open(file))[None] / np.float32(255))[0]
+
+
+def most_probable(p):
+    return p[..., CAMVID.scored].argmax(-1)
+
+
+def test_prediction_is_over_the_scored_classes(model, pairs):
+    for (file, image, index), (wanted, _) in zip(
+        predict.predictions(model, [p for p, _ in pairs]), pairs, strict=True
+    ):
+        assert file == wanted and index.dtype == np.uint8 and index.shape == image.shape[:2]
+        assert index.max() < 11
+        if index.shape == SIZE:
+            assert (index == most_probable(probability(model, file))).all()
+
+
+def test_flip_is_the_mean_of_both(model, pairs):
+    file = pairs[0][0]
+    image = np.asarray(Image.open(file))
+    mirrored = model.predict_on_batch(image[None, :, ::-1] / np.float32(255))[0, :, ::-1]
+    expected = most_probable((probability(model, file) + mirrored) / 2)
+    (_, _, index), = predict.predictions(model, [file], flip=True)
+    assert (index == expected).mean() > 0.999
+    (_, _, plain), = predict.predictions(model, [file])
+    assert (index != plain).any()
+
+
+def test_flip_makes_a_mirrored_picture_a_mirrored_mask(model, pairs, tmp_path):
+    """Also where the picture is scaled and padded."""
+    wide = pairs[3][0]
+    image = np.asarray(Image.open(wide))
+    Image.fromarray(image).save(tmp_path / 'a.png')
+    Image.fromarray(image[:, ::-1]).save(tmp_path / 'b.png')
+    files = [tmp_path / 'a.png', tmp_path / 'b.png']
+    a, b = (index for *_, index in predict.predictions(model, files, flip=True))
+    assert a.shape == (60, 100) and (a == b[:, ::-1]).mean() > 0.97
+
+
+def test_evaluate_is_one_count_of_all(model, pairs):
+    calls = []
+    counts, result = predict.evaluate(model, pairs, each=lambda *call: calls.append(call))
+    expected = 0
+    for (_, label), (_, _, index) in zip(pairs, predict.predictions(model, [p for p, _ in pairs])):
+        expected = expected + confusion(np.asarray(Image.open(label)), index, CAMVID)
+    assert (counts == expected).all() and result['miou'] == scores(expected)['miou']
+    assert [call[0] for call in calls] == [image.name for image, _ in pairs]
+    flipped, _ = predict.evaluate(model, pairs, flip=True)
+    assert (flipped != counts).any() and flipped.sum() == counts.sum()
+
+
+def test_masks_written_score_as_the_model_does(model, pairs, tmp_path):
+    """predict, then evaluate of the folder, equals evaluate of the model."""
+    predict.predict_files(model, [p for p, _ in pairs], tmp_path / 'out')
+    report = Report(tmp_path / 'report.html', CAMVID)
+    counts = predict.evaluate_masks(tmp_path / 'out', pairs, CAMVID, each=report.add)
+    expected, _ = predict.evaluate(model, pairs)
+    assert (counts[:, :-1] == expected).all() and not counts[:, -1].any()
+    report.write(counts, split='test')
+    assert (tmp_path / 'report.html').read_text('utf-8').count('<img') == 16
+
+
+def test_evaluate_names_what_does_not_fit(model, pairs):
+    pairs[1] = pairs[1][0], pairs[3][1]
+    with pytest.raises(InputError, match=r'1.jpg: 48x64 pixels, but its label .*60x100'):
+        predict.evaluate(model, pairs)
+
+
+def test_one_channel_in_and_out(tmp_path):
+    keras.utils.set_random_seed(2)
+    model = unet(num_class=1, input_size=(16, 32, 1), filters=2)
+    rng = np.random.default_rng(0)
+    image, label = rng.integers(0, 256, (2, 16, 32)).astype(np.uint8)
+    Image.fromarray(image).save(tmp_path / 'a.png')
+    Image.fromarray(np.where(label > 99, 255, 0).astype(np.uint8)).save(tmp_path / 'a_mask.png')
+    pairs = [(tmp_path / 'a.png', tmp_path / 'a_mask.png')]
+    counts, _ = predict.evaluate(model, pairs, two_class=True)
+    found = model.predict_on_batch(image[None, ..., None] / np.float32(255))[0, ..., 0] > 0.5
+    truth = label > 99
+    assert counts.tolist() == [[(~truth & ~found).sum(), (~truth & found).sum()],
+                               [(truth & ~found).sum(), (truth & found).sum()]]  # fmt: skip
+    report = Report(tmp_path / 'r.html', model.class_table)
+    assert predict.evaluate(model, pairs, True, flip=True, each=report.add)[0].sum() == 512
+    report.write(counts)
+    predict.predict_files(model, [tmp_path / 'a.png'], tmp_path / 'out', side_by_side=True)
+
+
+def test_masks_overlays_and_side_by_side(model, pairs, tmp_path):
+    files, out = [p for p, _ in pairs], tmp_path / 'out'
+    assert predict.predict_files(model, files, out) == 4
+    for file, _, index in predict.predictions(model, files):
+        mask = np.asarray(Image.open(out / f'{file.stem}.png'))
+        assert (mask == CAMVID.palette[index]).all()
+        overlay = Image.open(out / 'overlay' / f'{file.stem}.jpg')
+        assert overlay.width == index.shape[1] and overlay.height > index.shape[0]
+    predict.predict_files(model, files[:1], tmp_path / 'two', side_by_side=True)
+    picture = np.asarray(Image.open(tmp_path / 'two' / 'side-by-side' / '0.jpg')).astype(int)
+    assert picture.shape[1] == 2 * SIZE[1] + 2 and not (tmp_path / 'two' / 'overlay').exists()
+    assert np.abs(picture[: SIZE[0], : SIZE[1]] - np.asarray(Image.open(files[0]))).mean() < 12
+    mask = np.asarray(Image.open(tmp_path / 'two' / '0.png')).astype(int)
+    assert np.abs(picture[: SIZE[0], -SIZE[1] :] - mask).mean() < 25
+    for opacity, same in ((0.0, files[0]), (1.0, out / '0.png')):
+        predict.predict_files(model, files[:1], tmp_path / 'o', opacity=opacity)
+        picture = np.asarray(Image.open(tmp_path / 'o' / 'overlay' / '0.jpg')).astype(int)
+        assert np.abs(picture[: SIZE[0]] - np.asarray(Image.open(same))).mean() < 25
+
+
+def test_names():
+    names = predict.unique_names(['x/a.png', 'y/a.jpg', 'a-2.png', 'A.png', 'b.png', 'b.tif'])
+    assert names == ['a', 'a-3', 'a-2', 'A-4', 'b', 'b-2']
+    assert predict.unique_names(['a', 'b']) == ['a', 'b'] and predict.unique_names([]) == []
+
+
+def test_pictures_of_one_name_keep_their_masks(model, pairs, tmp_path, capsys):
+    (tmp_path / 'more').mkdir()
+    other = tmp_path / 'more' / '0.png'
+    Image.open(pairs[1][0]).save(other)
+    predict.predict_files(model, [pairs[0][0], other], tmp_path / 'out')
+    assert f'{other} as 0-2\n' in capsys.readouterr().out
+    for name, file in (('0', pairs[0][0]), ('0-2', other)):
+        (_, _, index), = predict.predictions(model, [file])
+        mask = np.asarray(Image.open(tmp_path / 'out' / f'{name}.png'))
+        assert (mask == CAMVID.palette[index]).all()
+
+
+def test_a_picture_is_not_overwritten(model, pairs, tmp_path):
+    Image.open(pairs[0][0]).save(tmp_path / 'photo.png')
+    before = (tmp_path / 'photo.png').read_bytes()
+    with pytest.raises(InputError, match='would overwrite'):
+        predict.predict_files(model, [tmp_path / 'photo.png'], tmp_path)
+    assert (tmp_path / 'photo.png').read_bytes() == before
+
+
+def test_memory_is_flat(model, pairs):
+    """Two hundred images hold no more than five do."""
+    files, held = [p for p, _ in pairs[:3]], {}
+    list(predict.predictions(model, files))
+    tracemalloc.start()
+    for count in (5, 200):
+        tracemalloc.reset_peak()
+        for _ in predict.predictions(model, (files * count)[:count]):
+            pass
+        held[count] = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert held[200] < held[5] + 1e6
