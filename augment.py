@@ -656,7 +656,7 @@ def preview_cells(pairs, num_class, text='', seed=1):
     for part in text.split(',') if text else [
             f'{name}={o.default or half}' for name, o in OPERATIONS.items()]:  # fmt: skip
         augmentation, draws = parse(part), []
-        for k in range(8):
+        for k in range(6):
             if augmentation.mix:
                 mixed = augmentation.mix(images, one_hot, (seed, k))
                 _, image, label = batch_cells(*mixed)[0]

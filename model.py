@@ -272,6 +272,37 @@ def _read_class_table(path):
     return ClassTable.from_dict(json.loads(table)) if table else None
 
 
+# Layers that run code which the file brings, or that something outside it brings.
+CODE = {'Lambda', 'TFSMLayer', 'TorchModuleWrapper', 'JaxLayer', 'FlaxLayer', '__lambda__'}
+
+
+def _refuse_code(path):
+    """InputError where the file's configuration names anything but Keras' own, passive layers.
+
+    Keras refuses a Lambda in safe mode only, and finds custom objects by name in what is imported.
+    """
+    if zipfile.is_zipfile(path):
+        with zipfile.ZipFile(path) as f:
+            config = json.loads(f.read('config.json'))
+    else:
+        with h5py.File(path) as f:
+            config = json.loads(f.attrs['model_config'])
+    waiting = [config]
+    while waiting:
+        part = waiting.pop()
+        if isinstance(part, list):
+            waiting += part
+        elif isinstance(part, dict):
+            waiting += part.values()
+            name, home = part.get('class_name'), part.get('module')
+            stock = str(name).startswith('__') or name == 'Functional' or any(
+                hasattr(place, str(name)) for place in (keras, keras.layers, keras.initializers))
+            foreign = home.split('.')[0] not in ('keras', 'builtins') if home else not stock
+            if isinstance(name, str) and (name in CODE or foreign or name == 'function' and home):
+                raise InputError(f'{path}: holds {name!r} ({home or "no module"}), which runs code '
+                                 'from outside Keras; such a model is not opened')  # fmt: skip
+
+
 def load_model(path):
     """A model file of ours or any other Keras model with one picture in and one map out.
 
@@ -282,8 +313,11 @@ def load_model(path):
         raise InputError(f'{path}: no such model file; train one with `python main.py` or name '
                          'another with --model')  # fmt: skip
     try:
-        model = keras.models.load_model(path, compile=False)
+        _refuse_code(path)
+        model = keras.models.load_model(path, compile=False, safe_mode=True)
         model.class_table = _read_class_table(path) or class_table(model.output_shape[-1])
+    except InputError:
+        raise
     except Exception as e:
         raise InputError(f'{path}: expected a Keras model, could not open it '
                          f'({" ".join(str(e).split())[:150]})') from None  # fmt: skip

@@ -251,3 +251,39 @@ def test_a_model_of_somebody_else_has_numbered_classes(tmp_path):
     inputs = keras.Input((16, 16, 3))
     keras.Model(inputs, keras.layers.Conv2D(4, 1)(inputs)).save(tmp_path / 'm.keras')
     assert load_model(tmp_path / 'm.keras').class_table.names == class_table(4).names
+
+
+@keras.saving.register_keras_serializable('mine')
+class Custom(keras.layers.Layer):
+    def call(self, x):
+        return x
+
+
+@pytest.mark.parametrize('suffix', ['.hdf5', '.keras'])
+@pytest.mark.parametrize('layer', [lambda: keras.layers.Lambda(lambda x: x * 2), Custom,
+                                   lambda: keras.layers.Activation(plain_function)])  # fmt: skip
+def test_a_model_that_brings_code_is_refused(tmp_path, suffix, layer):
+    inputs = keras.Input((16, 16, 3))
+    path = tmp_path / f'm{suffix}'
+    keras.Model(inputs, layer()(keras.layers.Conv2D(4, 1)(inputs))).save(path)
+    with pytest.raises(InputError, match='runs code') as e:
+        load_model(path)
+    assert str(path) in str(e.value) and '\n' not in str(e.value)
+
+
+@keras.saving.register_keras_serializable('mine')
+def plain_function(x):
+    return x
+
+
+def test_a_model_of_stock_layers_is_opened(tmp_path):
+    """Layers that ours has not: separable convolutions, a nested model, a sum."""
+    inputs = keras.Input((16, 16, 3))
+    inner = keras.Sequential([keras.layers.SeparableConv2D(4, 3, padding='same', activation='relu'),
+                              keras.layers.LayerNormalization()])  # fmt: skip
+    both = keras.layers.Add()([inner(inputs), keras.layers.Conv2D(4, 1)(inputs)])
+    outputs = keras.layers.Softmax()(both)
+    model = keras.Model(inputs, outputs)
+    for suffix in ('.keras', '.hdf5'):
+        model.save(tmp_path / f'm{suffix}')
+        assert load_model(tmp_path / f'm{suffix}').output_shape == (None, 16, 16, 4)
