@@ -144,8 +144,8 @@ def apply_draw(image, label, draw, fill_mode='nearest', cval=0.0):
     image, label = warp(image, label, affine_matrix(size[0], size[1], *tf.unstack(draw[:8])),
                         fill_mode, cval)  # fmt: skip
     shift, brightness = draw[8], draw[9]
-    low, high = tf.reduce_min(image), tf.reduce_max(image)
-    image = tf.cond(shift == 0, lambda: image, lambda: tf.clip_by_value(image + shift, low, high))
+    image = tf.cond(shift == 0, lambda: image, lambda: tf.clip_by_value(
+        image + shift, tf.reduce_min(image), tf.reduce_max(image)))  # fmt: skip
     image = tf.cond(brightness == 1, lambda: image,
                     lambda: tf.clip_by_value(image * brightness, 0.0, 255.0))  # fmt: skip
     return image, label

@@ -20,12 +20,45 @@ AUG_ARGS = dict(
 )  # fmt: skip
 FLIP_ARGS = dict(horizontal_flip=True, zoom_range=0.1, brightness_range=(0.8, 1.2))
 
+AUGMENTATIONS = '''\
+NAME[=STRENGTH][@PROBABILITY],... with
+  S: a number, 0 changes nothing; +-S: -S to S, or LOW-HIGH; xS: a factor from
+  1/(1+S) to 1+S, or LOW-HIGH
+geometry, all in one warp; what the picture does not supply has no class
+  crop=HxW                        window of pixels at a random place
+  scale=0.5            x0 to 9    magnification
+  rotate=10            +-0 to 180 degrees
+  shear=10             +-0 to 80  degrees
+  shift=0.1            +-0 to 1   share of the side
+  flip=0.5             0 to 1     probability of mirroring left-right
+  vflip=0.5            0 to 1     probability of mirroring upside down
+colour, the label untouched
+  gamma=0.5            x0 to 9    exponent
+  brightness=0.2       +-0 to 1   added to 0..1
+  hue=0.05             +-0 to 0.5 turns of the colour circle
+  saturation=0.5       x0 to 9    distance from grey
+  contrast=0.5         x0 to 9    distance from the mean grey
+  noise=0.1            0 to 1     largest deviation of Gaussian noise
+  channel_shift=0.1    +-0 to 1   added to each channel
+  jitter=0.2           0 to 1     brightness, contrast and saturation
+  augmix=0.3           0 to 1     severity of AugMix's colour chains
+dropping; NAME:void also drops the label there
+  cutout=0.5           0 to 2     side of a square / shorter side
+  erasing=0.4          0 to 1     largest area of a patch of noise
+  gridmask=0.4         0 to 1     side / distance of squares
+  hide=0.5             0 to 1     probability of hiding each patch
+mixing, within a batch, image and label alike
+  mixup=0.4            0 to 100   alpha of Mixup's Beta
+  cutmix=1             0 to 100   alpha of CutMix's Beta
+  fmix=1               0 to 100   alpha of FMix's Beta
+  classmix=0.5         0 to 1     share of classes that is pasted'''
+
 # A preset is a set of defaults; any flag overrides it.
 ARTICLE = dict(
     data='CamVid', images=None, labels=None, classes=None, num_class=None, size=None,
     val_split=None, filters=64, batch_norm=True, fusion='concat', activation=None, loss=None,
     weights=None, batch_size=2, steps=100, epochs=20, learning_rate=1e-3, schedule='constant',
-    seed=1, aug_dict=AUG_ARGS, model='camvid.hdf5', output=None, log='log',
+    seed=1, aug_dict=AUG_ARGS, augment=None, model='camvid.hdf5', output=None, log='log',
 )  # fmt: skip
 PRESETS = {
     'article': ARTICLE,
@@ -132,6 +165,8 @@ def parser():
                                  help=f'of Adam (default {a["learning_rate"]})')),
         ('--schedule', dict(choices=('constant', 'cosine'), help='of the learning rate; cosine: '
                             'warm-up, then down to 0 at the end (default constant)')),
+        ('--augment', dict(metavar='LIST', help='augmentations, as in scale=0.75-1.6,flip,jitter '
+                           "(listed below; default the article's aug_args; none: none)")),
         ('--weights', dict(metavar='FILE', help='start from the weights of this model')),
         ('--resume', dict(nargs='?', const='', metavar='RUN',
                           help='go on with the last run, or with log/RUN')),
@@ -152,6 +187,7 @@ def parser():
 
     p = OneLineParser(
         prog='main.py', allow_abbrev=False, description=__doc__,
+        epilog=f'augmentations:\n{AUGMENTATIONS}',
         formatter_class=argparse.RawDescriptionHelpFormatter,
         parents=[data, fitting, model, masks, flip], argument_default=argparse.SUPPRESS)
     verbs = p.add_subparsers(dest='verb', metavar='VERB', parser_class=OneLineParser,
@@ -162,6 +198,10 @@ def parser():
                                 allow_abbrev=False, argument_default=argparse.SUPPRESS)
 
     verb('train', 'train only', data, fitting, model)
+    v = verb('preview', 'draw what augmentations do to image and label', data, fitting)
+    v.add_argument('--batches', action='store_true',
+                   help='instead, the first batches that training will see')
+    v.add_argument('--page', metavar='FILE', default='preview.png', help='default preview.png')
     v = verb('predict', 'paint the classes of pictures', data, model, masks, flip)
     v.add_argument('pictures', nargs='*', default=[],
                    help='files, folders or globs (default the test images of --data)')
@@ -243,7 +283,9 @@ def run_verb(flags):
     run, settings = resume(flags) if 'resume' in flags else (None, resolve(flags))
     if verb == 'check':
         return check(settings, flags)
-    if verb == 'predict':
+    if verb == 'preview':
+        preview(settings, flags)
+    elif verb == 'predict':
         files = find_pictures(flags['pictures'] or [Path(settings['data']) / 'test'])
         predict(settings, flags, files, own=bool(flags['pictures']))
     elif verb == 'evaluate':
@@ -303,33 +345,47 @@ def scored_pairs(settings):
     return next(((s, found[s]) for s in ('test', 'val', 'train') if s in found), ('test', []))
 
 
+def read_pairs(settings, splits):
+    """The fast part of the check, then datapre.Pairs of each split."""
+    from check import check
+    from labels import ClassTable, InputError
+
+    result = check(**source(settings), fast=True)
+    for line in result['warnings']:
+        print(f'Note: {line}')
+    found = load_pairs(settings)
+    if 'val' in splits and 'val' not in found:
+        raise InputError('no validation pictures; keep some of the training ones: --val-split 0.2')
+    quiet_tensorflow()
+    from augment import parse
+    from datapre import Pairs
+
+    if settings['augment']:
+        if parse(settings['augment']).size:  # and a misspelt name, before pictures are read
+            raise InputError('--augment crop: training and validation pictures have one size; use '
+                             'scale, whose window lies at a random place, or --size')  # fmt: skip
+    classes, two_class = ClassTable.from_dict(result['table']), (settings['num_class'] or 3) <= 2
+    pairs, size = [], settings['size']
+    for name in splits:
+        pairs.append(Pairs(found[name], classes, size, two_class))
+        size = pairs[0].size
+    return pairs
+
+
 def train(settings, run=None):
     """Check the data, then fit; the run's folder."""
-    from labels import ClassTable, InputError
+    from labels import InputError
 
     data = Path(settings['data'])
     if not settings['images'] and not (data / 'train').is_dir():
         raise InputError(f'{data}: expected the folders train, trainannot, val, valannot, found '
                          'none.\n`python main.py download` fetches CamVid; `python main.py sample` '
                          'needs no data; --data or --images and --labels name your own')  # fmt: skip
-    from check import check
-
-    result = check(**source(settings), fast=True)
-    for line in result['warnings']:
-        print(f'Note: {line}')
-    found = load_pairs(settings)
-    if 'val' not in found:
-        raise InputError('no validation pictures; keep some of the training ones: --val-split 0.2')
-    quiet_tensorflow()
-    from datapre import Pairs
+    pairs, val_pairs = read_pairs(settings, ('train', 'val'))
     from train import Interrupted, fit, new_run
 
-    classes = ClassTable.from_dict(result['table'])
-    two_class = (settings['num_class'] or 3) <= 2
-    pairs = Pairs(found['train'], classes, settings['size'], two_class)
-    val_pairs = Pairs(found['val'], classes, pairs.size, two_class)
     print(f'{len(pairs)} training and {len(val_pairs)} validation images of '
-          f'{pairs.size[0]}x{pairs.size[1]}, {len(classes)} classes')  # fmt: skip
+          f'{pairs.size[0]}x{pairs.size[1]}, {len(pairs.classes)} classes')  # fmt: skip
     if run:
         print(f'Going on with {run}')
     run = run or new_run(settings['log'], settings['preset'], settings, versions())
@@ -339,6 +395,23 @@ def train(settings, run=None):
         print(f'\nStopped. Go on with: python main.py --resume {run}')
         raise KeyboardInterrupt from None
     return run
+
+
+def preview(settings, flags):
+    """One page: every augmentation, or those of --augment, or batches as training gets them."""
+    (pairs,) = read_pairs(settings, ('train',))
+    from augment import batch_cells, preview_cells
+    from report import preview_page, save_picture
+    from train import training_batches
+
+    if flags.get('batches'):
+        n, batches = settings['batch_size'], training_batches(settings, pairs).take(6)
+        cells = [c for i, (x, y) in enumerate(batches) for c in batch_cells(x, y, i * n)]
+    else:
+        cells = preview_cells([pairs[0], pairs[len(pairs) - 1]], len(pairs.classes),
+                              settings['augment'] or '', settings['seed'])  # fmt: skip
+    save_picture(preview_page(cells, pairs.classes), flags['page'])
+    print(f'{len(cells)} cells on {flags["page"]}: image, label, both')
 
 
 def predict(settings, flags, files, own=False):

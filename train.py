@@ -17,6 +17,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+import augment
 import metrics
 import report
 from datapre import eval_batches, sample_index, train_batches
@@ -50,8 +51,7 @@ def fit(settings, pairs, val_pairs, run):
     state = State(run / 'state.npz', checkpoint)
     epoch = state.load(model)
     steps, batch_size = settings['steps'], settings['batch_size']
-    batches = train_batches(pairs, batch_size, num_class, settings['aug_dict'], settings['seed'],
-                            start=epoch * steps * batch_size)  # fmt: skip
+    batches = training_batches(settings, pairs, epoch * steps * batch_size)
     guard = Guard(settings, pairs)
     callbacks = [guard, Estimate(settings, len(val_pairs), epoch),
                  KeepLast(settings['model'], fresh=epoch == 0), checkpoint,
@@ -70,6 +70,15 @@ def fit(settings, pairs, val_pairs, run):
             raise broken from None
         raise
     return state.history
+
+
+def training_batches(settings, pairs, start=0):
+    """The very batches that training sees, from sample `start` on."""
+    augmentation = augment.parse(settings['augment']) if settings['augment'] else None
+    return train_batches(
+        pairs, settings['batch_size'], settings['num_class'] or len(pairs.classes),
+        None if augmentation else settings['aug_dict'], settings['seed'], start,
+        augmentation=augmentation)  # fmt: skip
 
 
 def learning_rate(settings):
