@@ -266,6 +266,8 @@ def main(argv=None):
     try:
         return run_verb(flags)
     except InputError as e:
+        if 'keras' in sys.modules:
+            print()  # below a progress bar
         print(f'main.py: {e}', file=sys.stderr)
         return 2
     except KeyboardInterrupt:
@@ -433,7 +435,7 @@ def predict(settings, flags, files, own=False):
 def evaluate(settings, flags, run=None):
     """Print the scores of a model or of masks; write scores.json, and the report where asked."""
     import metrics
-    from labels import CAMVID, InputError
+    from labels import ClassTable, InputError
     from report import Report, curves_png
 
     split, files = scored_pairs(settings)
@@ -444,8 +446,9 @@ def evaluate(settings, flags, run=None):
     if masks:
         from check import check
 
-        table = given_classes(settings) or check(**source(settings), fast=True)['table']
-        classes = table if hasattr(table, 'names') else CAMVID.from_dict(table)
+        # Nothing is stacked here, so pictures may differ in size: any `size` says so.
+        found = check(**source(settings) | {'size': (1, 1)}, fast=True)
+        classes = ClassTable.from_dict(found['table'])
         report = Report(page, classes) if page else None
         counts = metrics.evaluate_masks(masks, files, classes, two_class,
                                         each=report and report.add)  # fmt: skip

@@ -185,7 +185,9 @@ class Scores(keras.metrics.Metric):
         super().__init__(name='scores', **kwargs)
         self.classes = classes
         self.n = len(classes.scored)
-        self.counts = self.add_variable((self.n, self.n), 'zeros', dtype='int64', name='counts')
+        # jax has no 64-bit integers unless asked; 32 bits hold 12,000 pictures of 360x480.
+        self.whole = 'int64' if keras.backend.backend() == 'tensorflow' else 'int32'
+        self.counts = self.add_variable((self.n, self.n), 'zeros', dtype=self.whole, name='counts')
 
     def update_state(self, y_true, y_pred, sample_weight=None):
         _, weight = target_and_weight(y_true, self.classes)
@@ -195,9 +197,10 @@ class Scores(keras.metrics.Metric):
             truth, prediction = (ops.argmax(self._scored(y), axis=-1) for y in (y_true, y_pred))
         cell = ops.cast(truth, 'int32') * self.n + ops.cast(prediction, 'int32')
         cell = ops.where(weight > 0, cell, self.n * self.n)  # one more cell takes what is dropped
-        counts = ops.bincount(ops.reshape(cell, (-1,)), minlength=self.n * self.n + 1)
+        cell = ops.reshape(cell, (-1,))  # bincount, in the one form that jax compiles
+        counts = ops.segment_sum(ops.ones_like(cell), cell, self.n * self.n + 1)
         counts = ops.reshape(counts[: self.n * self.n], (self.n, self.n))
-        self.counts.assign(self.counts + ops.cast(counts, 'int64'))
+        self.counts.assign(self.counts + ops.cast(counts, self.whole))
 
     def _scored(self, y):
         if self.classes.scored == list(range(self.n)):

@@ -50,6 +50,9 @@ def fit(settings, pairs, val_pairs, run):
                                  save_best_only=True)  # fmt: skip
     state = State(run / 'state.npz', checkpoint)
     epoch = state.load(model)
+    if epoch >= settings['epochs']:
+        print(f'{run} has done its {epoch} epochs')
+        return state.history
     steps, batch_size = settings['steps'], settings['batch_size']
     batches = training_batches(settings, pairs, epoch * steps * batch_size)
     guard = Guard(settings, pairs)
@@ -141,18 +144,22 @@ class KeepLast(keras.callbacks.Callback):
         if self.due and self.path.exists():
             stamp = time.strftime('%Y%m%d-%H%M%S', time.localtime(self.path.stat().st_mtime))
             kept = self.path.with_name(f'{self.path.stem}.{stamp}{self.path.suffix}')
-            os.replace(self.path, kept)
+            kept.unlink(missing_ok=True)
+            try:
+                os.link(self.path, kept)  # a save that fails leaves the file under its own name, too
+            except OSError:  # a disk without links
+                os.replace(self.path, kept)
             print(f'\nThe last {self.path} is kept as {kept}')
         self.due = False
 
 
 class Guard(keras.callbacks.Callback):
-    """Stops at the first loss that is no number, and, entered, after the current step on Ctrl-C."""
+    """Stops when the loss is no number, or a thousand times the first; entered, on Ctrl-C too."""
 
     def __init__(self, settings, pairs):
         super().__init__()
         self.settings, self.pairs = settings, pairs
-        self.interrupted = False
+        self.interrupted, self.first = False, None
 
     def __enter__(self):
         def interrupt(number, frame):
@@ -179,7 +186,8 @@ class Guard(keras.callbacks.Callback):
                              f'{self.settings["model"]} is left as it was.')  # fmt: skip
 
     def on_train_batch_end(self, batch, logs=None):
-        if not math.isfinite(logs['loss']):
+        self.first = self.first or max(logs['loss'], 1)
+        if not logs['loss'] < 1000 * self.first:  # nor inf, nor nan
             size = self.settings['batch_size']
             first = (self.epoch * self.settings['steps'] + batch) * size
             files = [self.pairs.pairs[sample_index(k, len(self.pairs), self.settings['seed'])][0]

@@ -35,6 +35,13 @@ def here(tmp_path, monkeypatch):
     return tmp_path
 
 
+@pytest.fixture
+def copy(drawn, here):
+    """A copy of the drawn data, to be damaged."""
+    shutil.copytree(drawn, here / 'data')
+    return here / 'data'
+
+
 def run(capsys, *argv):
     """(exit status, standard output, standard error) of one command line."""
     capsys.readouterr()
@@ -244,13 +251,82 @@ def test_resume(drawn, here, capsys):
     assert 'filters is 2 there and 4 here' in line
 
 
+@pytest.mark.parametrize('flags', [[], ['--no-batch-norm']])
+def test_a_learning_rate_out_of_bounds_stops_and_names_the_batch(flags, copy, here, capsys):
+    (here / 'camvid.hdf5').write_text('mine')
+    line = refused(capsys, 'train', '--data', 'data', '--filters', '2', '--steps', '20', '--epochs',
+                   '1', '--learning-rate', '1e6', *flags)  # fmt: skip
+    assert 'the loss is' in line and 'step ' in line and 'learning rate 1e+06' in line
+    named = [p.name for p in (copy / 'train').iterdir() if p.name in line]
+    assert len(named) == 2 and (here / 'camvid.hdf5').read_text() == 'mine'
+
+
+def test_the_guard_names_the_files_of_the_very_batch(drawn, monkeypatch):
+    from datapre import Pairs, train_batches
+    from labels import InputError, pair_files
+    from train import Guard
+
+    pairs = Pairs(pair_files(drawn / 'train', drawn / 'trainannot'), CAMVID)
+    settings = dict(batch_size=3, steps=4, seed=9, model='m')
+    guard = Guard(settings, pairs)
+    guard.set_model(type('M', (), {'optimizer': type('O', (), {'learning_rate': 0.5})}))
+    guard.on_epoch_begin(1)
+    with pytest.raises(InputError) as e:
+        guard.on_train_batch_end(2, {'loss': float('nan')})
+    images, _ = list(train_batches(pairs, 3, 13, seed=9).take(7))[-1]  # epoch 2, step 3
+    for image in images:
+        same = [p for p, _ in pairs.pairs
+                if np.allclose(np.asarray(Image.open(p)) / 255, image, atol=1e-5)]  # fmt: skip
+        assert str(same[0]) in str(e.value)
+
+
+def test_a_picture_with_nan_is_named_before_training(copy, capsys):
+    image = copy / 'train/train_0003.png'
+    deep = np.asarray(Image.open(image).convert('L')).astype(np.float32)
+    deep[5, 5] = np.nan
+    image.unlink()
+    Image.fromarray(deep).save(image.with_suffix('.tif'))
+    assert 'train_0003.tif: holds values that are not finite' in refused(
+        capsys, 'train', '--data', 'data', *TINY)  # fmt: skip
+
+
+def test_a_picture_that_vanishes_during_training_is_named(copy, capsys, monkeypatch):
+    import datapre
+    import train
+
+    monkeypatch.setattr(datapre, 'CACHE_BYTES', 0)
+    monkeypatch.setattr(train.Estimate, 'on_epoch_begin', lambda *_: [
+        p.unlink() for p in (copy / 'train').glob('*.png')])  # fmt: skip
+    line = refused(capsys, 'train', '--data', 'data', '--filters', '2', '--steps', '50')
+    assert 'train_0' in line and 'no such file' in line
+
+
+def test_ctrl_c_stops_after_the_step_and_says_how_to_go_on(drawn, here):
+    import signal
+
+    process = subprocess.Popen(
+        [sys.executable, ROOT / 'main.py', 'train', '--data', drawn, '--filters', '2', '--epochs',
+         '500', '--steps', '2'], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    while not list(here.glob('log/*/state.npz')) and process.poll() is None:
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 130 and 'Traceback' not in err
+    assert '--resume log/' in out and 'stopping after this step' in err
+    assert (here / 'camvid.hdf5').exists()
+
+
+def test_the_jax_backend_trains_predicts_and_resumes(drawn, here):
+    pytest.importorskip('jax')
+    for flags in (['train', '--data', drawn, *TINY, '--epochs', '2'], ['train', '--resume'],
+                  ['predict', drawn / 'test']):  # fmt: skip
+        out = subprocess.run([sys.executable, ROOT / 'main.py', *flags], capture_output=True,
+                             text=True, env=os.environ | {'KERAS_BACKEND': 'jax'})  # fmt: skip
+        assert out.returncode == 0, out.stderr[-2000:]
+    assert len(list((here / 'predicted').glob('*.png'))) == 3
+
+
 # ---------------------------------------------------------------------------- mistakes
-
-
-@pytest.fixture
-def copy(drawn, here):
-    shutil.copytree(drawn, here / 'data')
-    return here / 'data'
 
 
 def edit(path, values):
