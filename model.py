@@ -173,7 +173,8 @@ def target_and_weight(one_hot, classes, class_weights=None):
     scored = [0.0] * one_hot.shape[-1]
     for i in classes.scored:
         scored[i] = 1.0 if class_weights is None else float(class_weights[i])
-    weight = ops.sum(one_hot * ops.convert_to_tensor(scored, one_hot.dtype), axis=-1)
+    column = ops.convert_to_tensor([[s] for s in scored], one_hot.dtype)
+    weight = ops.matmul(one_hot, column)[..., 0]  # a sum along the last axis takes thrice as long
     scored = one_hot * ops.convert_to_tensor([float(s > 0) for s in scored], one_hot.dtype)
     return scored / ops.maximum(ops.sum(scored, axis=-1, keepdims=True), 1e-7), weight
 
@@ -194,7 +195,10 @@ class Scores(keras.metrics.Metric):
         if y_true.shape[-1] == 1:
             truth, prediction = y_true[..., 0] > 0.5, y_pred[..., 0] > 0.5
         else:  # argmax over the scored classes only: void can not be an answer
-            truth, prediction = (ops.argmax(self._scored(y), axis=-1) for y in (y_true, y_pred))
+            # As integers, which sort as floats of 0 and more do: Keras' argmax of floats takes twice
+            # the time, for the sake of -0.
+            truth, prediction = (ops.argmax(ops.view(self._scored(y), 'int32'), axis=-1)
+                                 for y in (y_true, y_pred))  # fmt: skip
         cell = ops.cast(truth, 'int32') * self.n + ops.cast(prediction, 'int32')
         cell = ops.where(weight > 0, cell, self.n * self.n)  # one more cell takes what is dropped
         cell = ops.reshape(cell, (-1,))  # bincount, in the one form that jax compiles
