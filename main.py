@@ -57,14 +57,14 @@ mixing, within a batch, image and label alike
 ARTICLE = dict(
     data='CamVid', images=None, labels=None, classes=None, num_class=None, size=None,
     val_split=None, filters=64, batch_norm=True, fusion='concat', activation=None, loss=None,
-    weights=None, batch_size=2, steps=100, epochs=20, learning_rate=1e-3, schedule='constant',
-    seed=1, aug_dict=AUG_ARGS, augment=None, model='camvid.hdf5', output=None, log='log',
+    class_weights=False, weights=None, batch_size=2, steps=100, epochs=20, learning_rate=1e-3,
+    schedule='constant', seed=1, aug_dict=AUG_ARGS, augment=None, model='camvid.hdf5', output=None, log='log',
 )  # fmt: skip
 PRESETS = {
     'article': ARTICLE,
     'sample': ARTICLE | dict(
-        data='sample', num_class=13, filters=16, batch_size=4, steps=80, epochs=8,
-        learning_rate=3e-3, schedule='cosine', aug_dict=FLIP_ARGS, model='sample.hdf5',
+        data='sample', num_class=13, filters=16, steps=180, epochs=6, learning_rate=2e-3,
+        schedule='cosine', class_weights=True, aug_dict=FLIP_ARGS, model='sample.hdf5',
     ),
 }  # fmt: skip
 
@@ -155,6 +155,8 @@ def parser():
         ('--activation', dict(choices=('softmax', 'relu', 'sigmoid'), help='of the output')),
         ('--loss', dict(choices=('categorical_crossentropy', 'binary_crossentropy', 'mse', 'rmse',
                                  'focal', 'dice'), help='default categorical_crossentropy')),
+        ('--class-weights', dict(action='store_true', help='rare classes count more: '
+                                 '1/ln(1.10 + share of the training pixels)')),
         ('--batch-size', dict(type=number(int, 1, 1024), metavar='N',
                               help=f'images a step (default {a["batch_size"]})')),
         ('--steps', dict(type=number(int, 1, 10**6), metavar='N',
@@ -384,15 +386,16 @@ def train(settings, run=None):
                          'none.\n`python main.py download` fetches CamVid; `python main.py sample` '
                          'needs no data; --data or --images and --labels name your own')  # fmt: skip
     pairs, val_pairs = read_pairs(settings, ('train', 'val'))
-    from train import Interrupted, fit, new_run
+    from train import Interrupted, fit, label_weights, new_run
 
     print(f'{len(pairs)} training and {len(val_pairs)} validation images of '
           f'{pairs.size[0]}x{pairs.size[1]}, {len(pairs.classes)} classes')  # fmt: skip
     if run:
         print(f'Going on with {run}')
+    weights = label_weights(pairs) if settings['class_weights'] else None
     run = run or new_run(settings['log'], settings['preset'], settings, versions())
     try:
-        fit(settings, pairs, val_pairs, run)
+        fit(settings, pairs, val_pairs, run, weights)
     except Interrupted:
         print(f'\nStopped. Go on with: python main.py --resume {run}')
         raise KeyboardInterrupt from None

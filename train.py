@@ -18,6 +18,7 @@ import numpy as np
 import tensorflow as tf
 
 import augment
+import check
 import metrics
 import report
 from datapre import eval_batches, sample_index, train_batches
@@ -29,7 +30,7 @@ class Interrupted(Exception):
     """Ctrl-C: the state of the last whole epoch and the best model are on disk."""
 
 
-def fit(settings, pairs, val_pairs, run):
+def fit(settings, pairs, val_pairs, run, class_weights=None):
     """Train as `settings` says; the best model by val_loss is at settings['model'] afterwards.
 
     Args:
@@ -43,7 +44,8 @@ def fit(settings, pairs, val_pairs, run):
         num_class=num_class, input_size=pairs.input_size, filters=settings['filters'],
         batch_norm=settings['batch_norm'], fusion=settings['fusion'],
         activation=settings['activation'], classes=pairs.classes)  # fmt: skip
-    scores = compile_model(model, pairs.classes, settings['loss'], learning_rate(settings))
+    scores = compile_model(model, pairs.classes, settings['loss'], learning_rate(settings),
+                           class_weights)
     if settings['weights']:
         load_weights(model, settings['weights'])
     checkpoint = ModelCheckpoint(settings['model'], monitor='val_loss', verbose=1,
@@ -82,6 +84,15 @@ def training_batches(settings, pairs, start=0):
         pairs, settings['batch_size'], settings['num_class'] or len(pairs.classes),
         None if augmentation else settings['aug_dict'], settings['seed'], start,
         augmentation=augmentation)  # fmt: skip
+
+
+def label_weights(pairs):
+    """Weight 1/ln(1.10 + p) of each class, p its share of the scored training pixels; their mean
+    over those pixels is 1, so that the loss keeps its size (Paszke et al., "ENet", 2016)."""
+    counts = sum(np.bincount(pairs[i][1].ravel(), minlength=256) for i in range(len(pairs)))
+    weights = np.array([w or 0 for w in check.class_weights(counts.tolist(), pairs.classes)])
+    held = counts[: len(weights)] * (weights > 0)
+    return (weights * held.sum() / (weights * held).sum()).tolist()
 
 
 def learning_rate(settings):

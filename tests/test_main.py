@@ -224,6 +224,21 @@ def test_evaluate_prints_the_scores_of_an_oracle(done, drawn, here, capsys):
     assert f'{100 * hit / total:.1f} %' in next(line for line in out.splitlines() if 'mIoU' in line)
 
 
+def test_class_weights_are_those_of_the_files(drawn):
+    from datapre import Pairs
+    from labels import pair_files
+    from train import label_weights
+
+    files = pair_files(drawn / 'train', drawn / 'trainannot')
+    counts = sum(np.bincount(np.asarray(Image.open(p)).ravel(), minlength=13) for _, p in files)
+    share = counts[:11] / counts[:11].sum()
+    expected = 1 / np.log(1.1 + share) * (share > 0)
+    expected /= (expected * share).sum()
+    weights = label_weights(Pairs(files, CAMVID))
+    np.testing.assert_allclose(weights[:11], expected, rtol=1e-6)
+    assert weights[11:] == [0, 0]
+
+
 def test_resume(drawn, here, capsys):
     """Stopped after one epoch of two and resumed: the state of the run that was not stopped."""
     flags = ['train', '--data', drawn, '--filters', '2', '--steps', '2', '--epochs']
