@@ -17,7 +17,7 @@ import pytest
 import main as program
 
 ROOT = Path(program.__file__).parent
-FLAGS = ['train', '--filters', '4', '--steps', '3', '--epochs', '12', '--batch-size', '2',
+FLAGS = ['train', '--filters', '4', '--steps', '3', '--epochs', '10', '--batch-size', '2',
          '--num-class', '13']  # fmt: skip
 
 
@@ -44,7 +44,7 @@ def uninterrupted(drawn, tmp_path_factory):
     return *final(folder), time.perf_counter() - begin
 
 
-@pytest.mark.parametrize('repeat', range(int(os.environ.get('REPEATS', 2))))
+@pytest.mark.parametrize('repeat', range(int(os.environ.get('REPEATS', 1))))
 def test_killed_and_resumed_is_never_killed(uninterrupted, drawn, tmp_path, repeat):
     import keras
 
@@ -72,7 +72,7 @@ def test_killed_and_resumed_is_never_killed(uninterrupted, drawn, tmp_path, repe
     assert process.wait() == 0, (tmp_path / 'out.log').read_text()[-2000:]
     keras.models.load_model(tmp_path / 'camvid.hdf5')
     resumed, ours = final(tmp_path)
-    assert resumed['epoch'] == progress['epoch'] == 12
+    assert resumed['epoch'] == progress['epoch'] == 10
     assert len(list(tmp_path.glob('log/*'))) == 1
     worst = max(np.abs(values[k].astype(float) - ours[k]).max() for k in values)
     print(f'largest difference {worst:.2g}')

@@ -64,7 +64,7 @@ def command(capsys, *argv):
 
 @pytest.mark.parametrize('draw, floor', [(microscope, 0.7), (shapes, 0.6)])
 def test_from_check_to_score(draw, floor, tmp_path, monkeypatch, capsys):
-    """A fifth of the default steps: the floors are those of the whole, and hold already."""
+    """An eighth of the default steps: the floors are those of the whole, and hold already."""
     monkeypatch.chdir(tmp_path)
     draw(tmp_path / 'own')
     data = ['--images', 'own/images', '--labels', 'own/masks']
@@ -78,7 +78,7 @@ def test_from_check_to_score(draw, floor, tmp_path, monkeypatch, capsys):
         assert clean.dtype == np.uint8 and clean.max() < classes
     split = ['--val-split', '0.2']
     status, out = command(capsys, 'train', *data, *split, '--size', '128x128', '--filters', '8',
-                          '--epochs', '4')  # fmt: skip
+                          '--epochs', '3', '--steps', '80')  # fmt: skip
     assert status == 0, out
     status, out = command(capsys, 'predict', 'own/images')
     assert status == 0 and len(list(Path('predicted').glob('*.png'))) == len(
