@@ -63,7 +63,7 @@ ARTICLE = dict(
 PRESETS = {
     'article': ARTICLE,
     'sample': ARTICLE | dict(
-        data='sample', num_class=13, filters=16, steps=180, epochs=6, learning_rate=2e-3,
+        data='sample', num_class=13, filters=16, steps=160, epochs=6, learning_rate=2e-3,
         schedule='cosine', class_weights=True, aug_dict=FLIP_ARGS, model='sample.hdf5',
     ),
 }  # fmt: skip
