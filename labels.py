@@ -258,7 +258,7 @@ def from_hex(text):
 
 def indices_to_colours(label, table):
     """uint8 (..., H, W) class indices -> uint8 (..., H, W, 3) colours; 255, no class, is black."""
-    return table.palette[label]
+    return table.palette.take(label, axis=0)
 
 
 def _lookup(packed, table):
