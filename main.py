@@ -242,6 +242,7 @@ def resume(flags):
     from train import find_run
 
     run, settings = find_run(flags.get('log', ARTICLE['log']), flags['resume'])
+    settings = ARTICLE | settings  # a run begun by an older version lacks newer flags
     given = {k: list(v) if isinstance(v, tuple) else v for k, v in flags.items()}
     differ = [f'{k} is {settings[k]!r} there and {given[k]!r} here'
               for k in settings if k in given and given[k] != settings[k]]  # fmt: skip
