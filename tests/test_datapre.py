@@ -31,7 +31,6 @@ from labels import CAMVID, InputError, pair_files, read_label
 testGenerator.__test__ = False  # not one of pytest's
 AUG = dict(rotation_range=0.2, width_shift_range=0.05, height_shift_range=0.05, shear_range=0.05,
            zoom_range=0.05, horizontal_flip=True, vertical_flip=True, fill_mode='nearest')  # fmt: skip
-GEOMETRY = ('theta', 'tx', 'ty', 'shear', 'zx', 'zy', 'flip_horizontal', 'flip_vertical')
 
 
 def smooth(shape, seed=0):
@@ -91,9 +90,6 @@ def test_shift_and_flip_do_as_documented():
     assert moved(tx=1) == [[1, 3]] and moved(ty=2) == [[2, 1]]  # rows; columns
     assert moved(flip_horizontal=1) == [[2, 9]] and moved(flip_vertical=1) == [[6, 3]]
     assert moved(theta=180) == [[6, 9]]  # about the centre
-
-
-floats = st.floats(0, 1).map(lambda v: round(v, 3))
 
 
 @settings(deadline=None, max_examples=25)
