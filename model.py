@@ -37,6 +37,9 @@ def unet(
     loss=None,
     learning_rate=1e-3,
     classes=None,
+    stride=1,
+    dilated=False,
+    residual=False,
 ):
     """A compiled five-level U-Net whose output has exactly the input's height and width.
 
@@ -53,6 +56,11 @@ def unet(
             1 class. Void pixels carry none.
         learning_rate: of Adam.
         classes: ClassTable; default `labels.class_table(num_class)`.
+        stride: 2 enters at half resolution and leaves through a transposed convolution, at a
+            quarter of the cost: three quarters of a step are spent on the finest level.
+        dilated: four convolutions at the bottom, dilated 1, 2, 4 and 8, see further around
+            (Chen et al., "Rethinking Atrous Convolution", 2017).
+        residual: each pair of convolutions adds to what enters it (He et al., CVPR 2016).
 
     Returns: keras.Model, (N, H, W, channels) in 0..1 -> (N, H, W, num_class).
     Raises: ValueError for arguments out of range; InputError for weights that do not fit.
@@ -62,39 +70,58 @@ def unet(
         raise ValueError(f'input_size: expected sides of 16 pixels or more, got {input_size}')
     if fusion not in ('concat', 'add'):
         raise ValueError(f"fusion: expected 'concat' or 'add', got {fusion!r}")
+    if stride not in (1, 2):
+        raise ValueError(f'stride: expected 1 or 2, got {stride!r}')
     classes = classes or class_table(num_class)
     activation = activation or ('sigmoid' if num_class == 1 else 'softmax')
 
-    def two_convs(x, level, name):
-        for i in (1, 2):
-            x = layers.Conv2D(filters << level, 3, padding='same', use_bias=not batch_norm,
-                              kernel_initializer='he_normal', name=f'{name}_conv{i}')(x)  # fmt: skip
-            if batch_norm:  # Keras' momentum of .99 lags behind in runs of a few hundred steps
-                x = layers.BatchNormalization(momentum=0.9, name=f'{name}_norm{i}')(x)
+    def conv(x, filters, name, size=3, **options):
+        x = layers.Conv2D(filters, size, padding='same', use_bias=not batch_norm,
+                          kernel_initializer='he_normal', name=name, **options)(x)  # fmt: skip
+        if batch_norm:  # Keras' momentum of .99 lags behind in runs of a few hundred steps
+            x = _fused(layers.BatchNormalization(momentum=0.9, name=name.replace('conv', 'norm')))(x)
+        return x
+
+    def convs(x, level, name, rates=(1, 1)):
+        entry = x
+        for i, rate in enumerate(rates, 1):
+            x = conv(x, filters << level, f'{name}_conv{i}', dilation_rate=rate)
+            if residual and i == len(rates):
+                if entry.shape[-1] != x.shape[-1]:
+                    entry = layers.Conv2D(filters << level, 1, name=f'{name}_match')(entry)
+                x = layers.Add(name=f'{name}_residual')([entry, x])
             x = layers.ReLU(name=f'{name}_relu{i}')(x)
         return x
 
-    # Four poolings halve the sides, so the padded ones are multiples of 16: 360 rows become 368.
-    (top, bottom), (left, right) = pads = [(-s % 16 // 2, -(s // -16) * 16 - s - -s % 16 // 2)
-                                           for s in (height, width)]  # fmt: skip
     x = inputs = keras.Input(input_size, name='image')
+    if stride == 2:  # 6x6 at stride 2 sees what 3x3 sees of the picture's 2x2 blocks
+        x = layers.ReLU(name='stem_relu')(conv(x, filters, 'stem_conv', 6, strides=2))
+    # Four poolings halve the sides, so the padded ones are multiples of 16: 360 rows become 368.
+    (top, bottom), (left, right) = pads = [(-s % 16 // 2, -s % 16 - -s % 16 // 2)
+                                           for s in x.shape[1:3]]  # fmt: skip
     if any((top, bottom, left, right)):
         x = layers.ZeroPadding2D(pads, name='pad')(x)
     skips = []
     for level in range(LEVELS - 1):
-        x = two_convs(x, level, f'down{level + 1}')
+        x = convs(x, level, f'down{level + 1}')
         skips.append(x)
         x = layers.MaxPooling2D(name=f'pool{level + 1}')(x)
-    x = two_convs(x, LEVELS - 1, f'bottom{LEVELS}')
+    x = convs(x, LEVELS - 1, f'bottom{LEVELS}', (1, 2, 4, 8) if dilated else (1, 1))
     for level in reversed(range(LEVELS - 1)):
         x = layers.Conv2DTranspose(filters << level, 2, strides=2, kernel_initializer='he_normal',
                                    name=f'upconv{level + 1}')(x)  # fmt: skip
         fuse = layers.Concatenate if fusion == 'concat' else layers.Add
         x = fuse(name=f'{fusion}{level + 1}')([skips[level], x])
-        x = two_convs(x, level, f'up{level + 1}')
-    x = layers.Conv2D(num_class, 1, name='scores')(x)
-    if any((top, bottom, left, right)):
-        x = layers.Cropping2D(pads, name='crop')(x)
+        x = convs(x, level, f'up{level + 1}')
+    crop = layers.Cropping2D(pads, name='crop') if any((top, bottom, left, right)) else None
+    if stride == 2:
+        x = crop(x) if crop else x
+        x = layers.Conv2DTranspose(num_class, 2, strides=2, name='scores')(x)
+        if height % 2 or width % 2:
+            x = layers.Cropping2D(((0, height % 2), (0, width % 2)), name='crop_odd')(x)
+    else:
+        x = layers.Conv2D(num_class, 1, name='scores')(x)
+        x = crop(x) if crop else x
     # Last, so that the loss finds the logits behind it; float32 under mixed precision too.
     outputs = layers.Activation(activation, dtype='float32', name=activation)(x)
     model = keras.Model(inputs, outputs, name='unet')
@@ -102,6 +129,32 @@ def unet(
     if pretrained_weights:
         load_weights(model, pretrained_weights)
     return model
+
+
+def _fused(layer):
+    """A BatchNormalization trained by TensorFlow's one kernel, where that is the backend.
+
+    Keras 3 computes it from a dozen operations, which cost a tenth to a quarter of a step. The layer
+    itself stays Keras' own, so that files name no other.
+    """
+    plain = layer.call
+
+    def call(x, training=None, mask=None):
+        if not training or not layer.trainable:
+            return plain(x, training=training, mask=mask)
+        from tensorflow import raw_ops, shape, zeros
+
+        y, mean, variance, *_ = raw_ops.FusedBatchNormV3(
+            x=x, scale=layer.gamma.value, offset=layer.beta.value, mean=zeros(0),
+            variance=zeros(0), epsilon=layer.epsilon, is_training=True)  # fmt: skip
+        n = ops.cast(ops.prod(shape(x)[:-1]), variance.dtype)  # it divides by n - 1, Keras by n
+        for old, new in ((layer.moving_mean, mean), (layer.moving_variance, variance * (n - 1) / n)):
+            old.assign(old * layer.momentum + ops.stop_gradient(new) * (1 - layer.momentum))
+        return y
+
+    if keras.backend.backend() == 'tensorflow':
+        layer.call = call
+    return layer
 
 
 # ---------------------------------------------------------------------------- losses
@@ -148,6 +201,12 @@ def _dice(target, output, weight):
     return 1 - ops.sum(dice) / (ops.sum(occurs) + 1e-7)
 
 
+def _cross_entropy_and_dice(target, output, weight):
+    """Both at once: nnU-Net's (Isensee et al., Nature Methods 2021). Dice weighs classes itself."""
+    counted = ops.cast(weight > 0, weight.dtype)
+    return _mean(_cross_entropy)(target, output, weight) + _dice(target, output, counted)
+
+
 LOSSES = {
     'categorical_crossentropy': _mean(_cross_entropy),
     'binary_crossentropy': _mean(_binary_cross_entropy),
@@ -155,11 +214,12 @@ LOSSES = {
     'rmse': _root_mean_squared,
     'focal': _mean(_focal),
     'dice': _dice,
+    'crossentropy+dice': _cross_entropy_and_dice,
 }
 
 
 ON_LOGITS = {('softmax', 'categorical_crossentropy'), ('softmax', 'focal'),
-             ('sigmoid', 'binary_crossentropy')}  # fmt: skip
+             ('softmax', 'crossentropy+dice'), ('sigmoid', 'binary_crossentropy')}  # fmt: skip
 
 
 def target_and_weight(one_hot, classes, class_weights=None):
@@ -222,8 +282,10 @@ class Scores(keras.metrics.Metric):
         }
 
 
-def compile_model(model, classes, loss=None, learning_rate=1e-3, class_weights=None):
-    """Compile with Adam, a loss of LOSSES that void does not enter, accuracy and mIoU.
+def compile_model(model, classes, loss=None, learning_rate=1e-3, class_weights=None,
+                  weight_decay=0.0):  # fmt: skip
+    """Compile with Adam, or AdamW where weights decay, a loss of LOSSES that void does not enter,
+    accuracy and mIoU.
 
     Returns: the Scores metric, whose `counts` after a validation are its confusion count.
     """
@@ -241,7 +303,9 @@ def compile_model(model, classes, loss=None, learning_rate=1e-3, class_weights=N
     masked.__name__ = loss
     model.class_table = classes
     scores = Scores(classes)
-    model.compile(keras.optimizers.Adam(learning_rate), loss=masked, metrics=[scores])
+    optimizer = keras.optimizers.Adam(learning_rate, weight_decay=weight_decay or None)
+    optimizer.exclude_from_weight_decay(var_names=['gamma', 'beta', 'bias'])
+    model.compile(optimizer, loss=masked, metrics=[scores])
     return scores
 
 

@@ -43,12 +43,14 @@ def fit(settings, pairs, val_pairs, run, class_weights=None):
     model = unet(
         num_class=num_class, input_size=pairs.input_size, filters=settings['filters'],
         batch_norm=settings['batch_norm'], fusion=settings['fusion'],
-        activation=settings['activation'], classes=pairs.classes)  # fmt: skip
+        activation=settings['activation'], classes=pairs.classes, stride=settings['stride'],
+        dilated=settings['dilated'], residual=settings['residual'])  # fmt: skip
     scores = compile_model(model, pairs.classes, settings['loss'], learning_rate(settings),
-                           class_weights)
+                           class_weights, settings['weight_decay'])
     if settings['weights']:
         load_weights(model, settings['weights'])
-    checkpoint = ModelCheckpoint(settings['model'], monitor='val_loss', verbose=1,
+    checkpoint = ModelCheckpoint(settings['model'], monitor=settings['monitor'], verbose=1,
+                                 mode='min' if settings['monitor'] == 'val_loss' else 'max',
                                  save_best_only=True)  # fmt: skip
     state = State(run / 'state.npz', checkpoint)
     epoch = state.load(model)

@@ -13,6 +13,7 @@ from labels import CAMVID, InputError, class_table
 from model import (
     LOSSES,
     ModelCheckpoint,
+    _fused,
     compile_model,
     load_model,
     save_model,
@@ -30,9 +31,10 @@ def one_hot(label, n=N):
 # ---------------------------------------------------------------------------- the network
 
 
+@pytest.mark.parametrize('stride', [1, 2])
 @pytest.mark.parametrize('size', [(16, 16), (17, 16), (31, 47), (48, 64), (100, 75)])
-def test_output_has_the_inputs_size(size):
-    net = unet(num_class=3, input_size=(*size, 3), filters=1)
+def test_output_has_the_inputs_size(size, stride):
+    net = unet(num_class=3, input_size=(*size, 3), filters=1, stride=stride)
     assert net.output_shape == (None, *size, 3)
     y = net.predict_on_batch(np.random.default_rng(0).random((2, *size, 3), 'float32'))
     np.testing.assert_allclose(y.sum(-1), 1, atol=1e-5)
@@ -59,6 +61,57 @@ def test_five_levels_four_skips_doubling_filters():
     assert 31_000_000 < plain.count_params() < 31_100_000  # the paper's net
 
 
+def test_stride_2_enters_at_half_resolution_and_the_convolutions_sum_to_a_quarter():
+    net = unet(input_size=(360, 480, 3), filters=2, stride=2)
+    assert net.get_layer('stem_conv').output.shape == (None, 180, 240, 2)
+    assert net.get_layer('pad').output.shape[1:3] == (192, 240)
+    assert net.get_layer('scores').output.shape[1:3] == (360, 480)
+    assert net.get_layer('concat1').output.shape[1:3] == (192, 240)
+
+
+def test_dilated_bottom_and_residual_pairs():
+    net = unet(input_size=(32, 32, 3), filters=2, dilated=True, residual=True)
+    bottom = [net.get_layer(f'bottom5_conv{i}').dilation_rate[0] for i in (1, 2, 3, 4)]
+    assert bottom == [1, 2, 4, 8]
+    pairs = [layer for layer in net.layers if layer.name.endswith('_residual')]
+    assert len(pairs) == 9
+    for pair in pairs:
+        entry, body = pair.input
+        assert entry.shape == body.shape
+
+
+def test_fused_batch_norm_is_keras_batch_norm():
+    tf = pytest.importorskip('tensorflow')
+    rng = np.random.default_rng(0)
+    x = tf.constant(rng.normal(3, 2, (2, 3, 5, 4)).astype('float32'))
+    r = rng.normal(size=(2, 3, 5, 4)).astype('float32')
+    results = []
+    for layer in (keras.layers.BatchNormalization(momentum=0.9),
+                  _fused(keras.layers.BatchNormalization(momentum=0.9))):  # fmt: skip
+        layer.build(x.shape)
+        layer.gamma.assign([0.5, 1, 2, -1])
+        layer.beta.assign([0, 1, -1, 2])
+        with tf.GradientTape() as tape:
+            tape.watch(x)
+            y = layer(x, training=True)
+            loss = tf.reduce_sum(y * r)
+        gradients = tape.gradient(loss, [x, layer.gamma.value, layer.beta.value])
+        results.append([y, *gradients, *layer.get_weights(), layer(x, training=False)])
+    for stock, fused in zip(*results):
+        np.testing.assert_allclose(stock, fused, atol=2e-5)
+
+
+def test_weight_decay_shrinks_kernels_alone():
+    net = unet(num_class=N, input_size=(16, 16, 3), filters=1)
+    compile_model(net, CAMVID, learning_rate=0.1, weight_decay=0.5)
+    before = {v.path: v.numpy() for v in net.trainable_variables}
+    void = np.full((1, 16, 16), 11)  # which gives no gradient
+    net.train_on_batch(np.zeros((1, 16, 16, 3), 'float32'), one_hot(void))
+    for v in net.trainable_variables:
+        share = 0.95 if v.path.endswith('kernel') else 1
+        np.testing.assert_allclose(v.numpy(), before[v.path] * share, atol=1e-6)
+
+
 def test_fusion_add_and_no_batch_norm():
     net = unet(input_size=(32, 32, 3), filters=2, fusion='add', batch_norm=False)
     kinds = [type(layer).__name__ for layer in net.layers]
@@ -73,7 +126,7 @@ def test_he_initialisation():
     assert kernel.std() == pytest.approx(np.sqrt(2 / (9 * 256)), rel=0.05)
 
 
-@pytest.mark.parametrize('wrong', [dict(input_size=(15, 32, 3)), dict(fusion='sum'),
+@pytest.mark.parametrize('wrong', [dict(input_size=(15, 32, 3)), dict(fusion='sum'), dict(stride=3),
                                    dict(input_size=(None, None, 3)), dict(loss='huber')])  # fmt: skip
 def test_nonsense_is_refused(wrong):
     with pytest.raises(ValueError, match='expected'):
@@ -123,7 +176,12 @@ def test_loss_is_its_definition_and_void_gives_no_gradient(name, activation):
     if activation != 'softmax' and name in ('categorical_crossentropy', 'focal'):
         probability = probability / probability.sum(-1, keepdims=True)  # as Keras defines it
     hit = np.asarray(output) if name == 'focal' else None
-    expected = numpy_loss(name, one_hot(label), probability, counted, hit)
+    if name == 'crossentropy+dice':
+        shares = probability / probability.sum(-1, keepdims=True)
+        expected = (numpy_loss('categorical_crossentropy', one_hot(label), shares, counted)
+                    + numpy_loss('dice', one_hot(label), probability, counted))  # fmt: skip
+    else:
+        expected = numpy_loss(name, one_hot(label), probability, counted, hit)
     # relu says 0 and more than 1, where float32 clips no finer than 6e-8
     assert float(loss) == pytest.approx(expected, rel=2e-2 if activation == 'relu' else 1e-3)
     gradient = np.abs(tape.gradient(loss, logits)).sum(-1)

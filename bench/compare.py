@@ -1,0 +1,89 @@
+"""What one choice does to val mIoU, all else equal, at one small budget.
+
+    python bench/compare.py families CAMVID [SEEDS]     the families of augmentations
+    python bench/compare.py article CAMVID [SEEDS]      batch norm, losses and fusion, as the article asks
+
+8 filters, 180x240 (a quarter of the pixels), 500 steps of two images; the last epoch's val mIoU.
+Two trainings at a time, a core each. So short a run tells what speeds learning up, not yet what long
+runs gain. Results are kept in bench/notes.md.
+"""
+
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))
+
+BUDGET = '--size 180x240 --filters 8 --epochs 1 --steps 500'
+COSINE = '--schedule cosine --class-weights'
+TABLES = {
+    'families': {
+        'none': f'{COSINE} --augment none',
+        'aug_args, the article': COSINE,
+        'flip': f'{COSINE} --augment flip',
+        'geometry': f'{COSINE} --augment scale=0.75-1.6,flip',
+        'colour': f'{COSINE} --augment flip,jitter=0.2,hue=0.03,gamma=0.3',
+        'dropping': f'{COSINE} --augment flip,cutout=0.4@0.5',
+        'mixing': f'{COSINE} --augment flip,cutmix@0.5',
+        'AugMix': f'{COSINE} --augment flip,augmix=0.3',
+    },
+    'article': {
+        f'{name}{ending}': f'{flags}{more}'
+        for ending, more in (('', ''), (', no batch norm', ' --no-batch-norm'))
+        for name, flags in {
+            'softmax + cross-entropy': '',
+            'softmax + MSE': '--loss mse',
+            'ReLU + MSE': '--activation relu --loss mse',
+            'ReLU + RMSE': '--activation relu --loss rmse',
+            'add for concat': '--fusion add',
+        }.items()
+    },
+}
+
+
+def one_run(camvid, flags, seed):
+    """val mIoU, percent, of one training; its seconds."""
+    begin = time.perf_counter()
+    with tempfile.TemporaryDirectory() as folder:
+        command = [sys.executable, ROOT / 'main.py', 'train', '--data', camvid, '--seed', str(seed),
+                   *BUDGET.split(), *flags.split()]  # fmt: skip
+        done = subprocess.run(command, cwd=folder, capture_output=True, text=True, env=os.environ | {
+            'TF_NUM_INTRAOP_THREADS': '1', 'TF_NUM_INTEROP_THREADS': '1'})  # fmt: skip
+        if done.returncode:
+            sys.exit(f'{flags}: {done.stderr[-500:]}')
+        from train import find_run, read_history
+
+        history = read_history(find_run(Path(folder) / 'log')[0])
+    return 100 * history['val_miou'][-1], time.perf_counter() - begin
+
+
+def main(table, camvid, seeds=2):
+    import train  # noqa: F401  before the threads, which would import it at once
+
+    def run(job):
+        name, seed = job
+        miou, seconds = one_run(camvid, TABLES[table][name], seed)
+        print(f'{name:40} seed {seed}: {miou:.1f} ({seconds:.0f} s)', flush=True)
+        return miou
+
+    jobs = [(name, seed) for name in TABLES[table] for seed in range(1, seeds + 1)]
+    with ThreadPoolExecutor(2) as pool:
+        results = dict(zip(jobs, pool.map(run, jobs)))
+    print('| | val mIoU, mean | ' + ' | '.join(f'seed {s + 1}' for s in range(seeds)) + ' |')
+    print('|---|' + '---|' * (seeds + 1))
+    for name in TABLES[table]:
+        values = [results[name, s + 1] for s in range(seeds)]
+        print(f'| {name} | {sum(values) / seeds:.1f} | '
+              + ' | '.join(f'{v:.1f}' for v in values) + ' |')  # fmt: skip
+
+
+if __name__ == '__main__':
+    camvid = sys.argv[2] if len(sys.argv) > 2 else os.environ.get('CAMVID')
+    if not camvid or len(sys.argv) < 2:
+        sys.exit(__doc__)
+    main(sys.argv[1], Path(camvid).resolve(), *map(int, sys.argv[3:]))
