@@ -75,7 +75,7 @@ PRESETS = {
         data='sample', num_class=13, filters=16, steps=160, epochs=6, learning_rate=2e-3,
         schedule='cosine', class_weights=True, aug_dict=FLIP_ARGS, model='sample.hdf5',
     ),
-    'fast': ARTICLE | SHAPED | dict(filters=16, stride=2, steps=250, epochs=18),
+    'fast': ARTICLE | SHAPED | dict(filters=16, stride=2, steps=250, epochs=20),
     'best': ARTICLE | SHAPED | dict(filters=32, batch_size=4, steps=184, epochs=150,
                                     learning_rate=1e-3),
 }  # fmt: skip
@@ -165,7 +165,7 @@ def parser():
         ('--stride', dict(type=int, choices=(1, 2), help='2: enter at half resolution, leave at '
                           'full; a quarter of the arithmetic (default 1)')),
         ('--dilated', dict(action=either, help='dilated convolutions at the bottom level')),
-        ('--residual', dict(action=either, help='each pair of convolutions adds to its input')),
+        ('--residual', dict(action=either, help='the second convolution of each pair adds to the first')),
         ('--batch-norm', dict(action=either, help='normalise after each convolution (default)')),
         ('--fusion', dict(choices=('concat', 'add'), help='concat: U-Net (default); add: as FCN')),
         ('--activation', dict(choices=('softmax', 'relu', 'sigmoid'), help='of the output')),

@@ -58,9 +58,9 @@ def unet(
         classes: ClassTable; default `labels.class_table(num_class)`.
         stride: 2 enters at half resolution and leaves through a transposed convolution, at a
             quarter of the cost: three quarters of a step are spent on the finest level.
-        dilated: four convolutions at the bottom, dilated 1, 2, 4 and 8, see further around
+        dilated: the bottom's convolutions, at rates 2 and 4, see nearly the whole picture
             (Chen et al., "Rethinking Atrous Convolution", 2017).
-        residual: each pair of convolutions adds to what enters it (He et al., CVPR 2016).
+        residual: each pair's second convolution adds to its first (He et al., CVPR 2016).
 
     Returns: keras.Model, (N, H, W, channels) in 0..1 -> (N, H, W, num_class).
     Raises: ValueError for arguments out of range; InputError for weights that do not fit.
@@ -82,13 +82,10 @@ def unet(
             x = _fused(layers.BatchNormalization(momentum=0.9, name=name.replace('conv', 'norm')))(x)
         return x
 
-    def convs(x, level, name, rates=(1, 1)):
-        entry = x
+    def two_convs(x, level, name, rates=(1, 1)):
         for i, rate in enumerate(rates, 1):
-            x = conv(x, filters << level, f'{name}_conv{i}', dilation_rate=rate)
-            if residual and i == len(rates):
-                if entry.shape[-1] != x.shape[-1]:
-                    entry = layers.Conv2D(filters << level, 1, name=f'{name}_match')(entry)
+            entry, x = x, conv(x, filters << level, f'{name}_conv{i}', dilation_rate=rate)
+            if residual and i == 2:
                 x = layers.Add(name=f'{name}_residual')([entry, x])
             x = layers.ReLU(name=f'{name}_relu{i}')(x)
         return x
@@ -103,16 +100,16 @@ def unet(
         x = layers.ZeroPadding2D(pads, name='pad')(x)
     skips = []
     for level in range(LEVELS - 1):
-        x = convs(x, level, f'down{level + 1}')
+        x = two_convs(x, level, f'down{level + 1}')
         skips.append(x)
         x = layers.MaxPooling2D(name=f'pool{level + 1}')(x)
-    x = convs(x, LEVELS - 1, f'bottom{LEVELS}', (1, 2, 4, 8) if dilated else (1, 1))
+    x = two_convs(x, LEVELS - 1, f'bottom{LEVELS}', (2, 4) if dilated else (1, 1))
     for level in reversed(range(LEVELS - 1)):
         x = layers.Conv2DTranspose(filters << level, 2, strides=2, kernel_initializer='he_normal',
                                    name=f'upconv{level + 1}')(x)  # fmt: skip
         fuse = layers.Concatenate if fusion == 'concat' else layers.Add
         x = fuse(name=f'{fusion}{level + 1}')([skips[level], x])
-        x = convs(x, level, f'up{level + 1}')
+        x = two_convs(x, level, f'up{level + 1}')
     crop = layers.Cropping2D(pads, name='crop') if any((top, bottom, left, right)) else None
     if stride == 2:
         x = crop(x) if crop else x
