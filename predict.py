@@ -21,15 +21,15 @@ def predictions(model, files, flip=False):
 
     A picture of another size is scaled to fit the model's, keeping its aspect, the rest padded
     with its edge; the class probabilities are scaled back before the most probable is taken.
-    The next pictures are read, and the last one's classes chosen, while this one is computed.
-    Raises InputError that names the file.
+    Two pictures are in work at a time: two passes side by side keep two cores busier than one pass
+    spread over both, and reading and writing hide behind them. Raises InputError that names the file.
 
     flip: the mean of the probabilities of the picture and of its mirror image.
     """
     height, width, channels = model.input_shape[1:]
     color_mode = 'grayscale' if channels == 1 else 'rgb'
 
-    def read(file):
+    def work(file):
         image = read_image(file, color_mode)
         scale = min(height / image.shape[0], width / image.shape[1])
         h, w = (max(1, round(s * scale)) for s in image.shape[:2])
@@ -38,27 +38,24 @@ def predictions(model, files, flip=False):
             small = Image.fromarray(image.squeeze()).resize((w, h), Image.Resampling.LANCZOS)
             small = np.asarray(small).reshape(h, w, channels)
         pads = ((0, height - h), (0, width - w), (0, 0))
-        return image, (h, w), np.pad(small, pads, 'edge')[None] / np.float32(255)
+        batch = np.pad(small, pads, 'edge')[None] / np.float32(255)
+        if flip:
+            batch = np.concatenate([batch, batch[:, :, ::-1]])
+        probability = keras.ops.convert_to_numpy(model.predict_on_batch(batch))
+        if flip:
+            probability = (probability[:1] + probability[1:, :, ::-1]) / 2
+        return image, most_probable(probability[0, :h, :w], image.shape[:2], model.class_table)
 
+    model.make_predict_function()  # once, before two threads find it missing
     with ThreadPoolExecutor(2) as pool:
-        ahead, done = deque(pool.submit(read, f) for f in files[:2]), deque()
-        for i, file in enumerate(files):
-            image, (h, w), batch = ahead.popleft().result()
-            if i + 2 < len(files):
-                ahead.append(pool.submit(read, files[i + 2]))
-            if flip:
-                batch = np.concatenate([batch, batch[:, :, ::-1]])
-            probability = keras.ops.convert_to_numpy(model.predict_on_batch(batch))
-            if flip:
-                probability = (probability[:1] + probability[1:, :, ::-1]) / 2
-            index = pool.submit(most_probable, probability[0, :h, :w], image.shape[:2],
-                                model.class_table)  # fmt: skip
-            done.append((file, image, index))
-            if len(done) > 1:
-                file, image, index = done.popleft()
-                yield file, image, index.result()
-        for file, image, index in done:
-            yield file, image, index.result()
+        ahead = deque()
+        for file in files:
+            ahead.append((file, pool.submit(work, file)))
+            if len(ahead) > 2:
+                file, done = ahead.popleft()
+                yield file, *done.result()
+        for file, done in ahead:
+            yield file, *done.result()
 
 
 def most_probable(probability, size, classes):
