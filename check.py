@@ -293,7 +293,9 @@ def _check_labels(result, say, stored, looked, pairs, table, two_class):
     absent = [table.names[i] for i in range(n) if not everywhere[i]]
     late = [table.names[i] for i in table.scored if everywhere[i] and not train[i]]
     if absent:
-        warn(f'classes that never occur: {", ".join(absent[:20])} ({len(absent)} of {n})')
+        scored = {table.names[i] for i in table.scored} & {*absent}
+        (warn if scored else say['notes'].append)(
+            f'classes that never occur: {", ".join(absent[:20])} ({len(absent)} of {n})')  # fmt: skip
     if late:
         warn(f'classes that occur only outside the training pictures: {", ".join(late)}')
     if not train[table.scored].any():

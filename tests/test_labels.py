@@ -812,7 +812,7 @@ def test_camvid():
         ours = [f'{c["percent"][split.strip()]:.3f}' for c in r['classes'][:12]]
         assert ours == [s.strip() for s in shares]
     assert r['fit'] and len(rows) == 2
-    assert any('(never occurs)' in w for w in r['warnings'])
+    assert any('(never occurs)' in w for w in r['notes'])
     assert any('360 rows are padded to 368' in n for n in r['notes'])
     assert [[*s.values()] for s in r['splits'].values()] == [[367, 367], [101, 101], [233, 0]]
 

@@ -165,6 +165,29 @@ def test_sample_draws_trains_and_never_touches_camvid_hdf5(here, capsys, monkeyp
     assert len(list((here / 'sample/testpred').glob('*.png'))) == 2
 
 
+def test_before_any_training_the_weights_that_come_along_are_used(drawn, here, capsys):
+    assert program.SHIPPED.stat().st_size < 10e6
+    status, out, _ = run(capsys, 'predict', drawn / 'test')
+    assert status == 0 and program.SHIPPED.name in out
+    assert len(list((here / 'predicted').glob('*.png'))) == 3
+    scores = json.loads((program.SHIPPED.parent / 'scores.json').read_text())
+    assert scores['split'] == 'val' and scores['images'] == 101
+
+
+@pytest.mark.camvid
+def test_the_weights_that_come_along_score_as_their_file_says(camvid, here, capsys):
+    # a part of the pictures, whose scores lie near those of all
+    for name in ('val', 'valannot'):
+        (here / 'data' / name).mkdir(parents=True)
+        for file in sorted((camvid / name).iterdir())[::8]:
+            shutil.copy(file, here / 'data' / name)
+    status, _, _ = run(capsys, 'evaluate', '--data', 'data')
+    found = json.loads((here / 'scores.json').read_text())
+    stated = json.loads((program.SHIPPED.parent / 'scores.json').read_text())
+    assert status == 0 and abs(found['accuracy'] - stated['accuracy']) < 0.03
+    assert abs(found['miou'] - stated['miou']) < 0.06
+
+
 def test_a_fresh_run_keeps_the_last_model(done, drawn, here, capsys):
     shutil.copy(done / 'camvid.hdf5', here)
     old = (here / 'camvid.hdf5').read_bytes()
@@ -407,7 +430,7 @@ def test_wrong_arguments_are_named(argv, words, here, capsys):
 
 def test_wrong_models_are_named(done, drawn, here, capsys):
     test = str(drawn / 'test')
-    assert 'no such model' in refused(capsys, 'predict', test)
+    assert 'no such model' in refused(capsys, 'predict', test, '--model', 'other.hdf5')
     (here / 'camvid.hdf5').write_text('hello')
     assert 'expected a Keras model' in refused(capsys, 'predict', test)
     (here / 'cut.hdf5').write_bytes((done / 'camvid.hdf5').read_bytes()[:5000])
