@@ -8,7 +8,7 @@ run: .venv/run
 	$(BIN)/python main.py sample
 
 test: .venv/test
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist worksteal
 
 lint: .venv/test
 	$(BIN)/ruff check .
