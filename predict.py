@@ -47,7 +47,8 @@ def predictions(model, files, flip=False):
         return image, most_probable(probability[0, :h, :w], image.shape[:2], model.class_table)
 
     model.make_predict_function()  # once, before two threads find it missing
-    with ThreadPoolExecutor(2) as pool:
+    # On jax a pass gives the weights' buffers away and takes them back: one at a time.
+    with ThreadPoolExecutor(2 if keras.backend.backend() == 'tensorflow' else 1) as pool:
         ahead = deque()
         for file in files:
             ahead.append((file, pool.submit(work, file)))
