@@ -40,11 +40,13 @@ def fit(settings, pairs, val_pairs, run, class_weights=None):
     """
     keras.utils.set_random_seed(settings['seed'])
     num_class = settings['num_class'] or len(pairs.classes)
+    keras.config.set_dtype_policy('mixed_bfloat16' if settings['bfloat16'] else 'float32')
     model = unet(
         num_class=num_class, input_size=pairs.input_size, filters=settings['filters'],
         batch_norm=settings['batch_norm'], fusion=settings['fusion'],
         activation=settings['activation'], classes=pairs.classes, stride=settings['stride'],
         dilated=settings['dilated'], residual=settings['residual'])  # fmt: skip
+    keras.config.set_dtype_policy('float32')  # its layers keep theirs
     scores = compile_model(model, pairs.classes, settings['loss'], learning_rate(settings),
                            class_weights, settings['weight_decay'])
     if settings['weights']:

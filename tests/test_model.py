@@ -14,11 +14,13 @@ from model import (
     LOSSES,
     ModelCheckpoint,
     _fused,
+    _sliced,
     compile_model,
     load_model,
     save_model,
     target_and_weight,
     unet,
+    weights_of,
 )
 
 N = len(CAMVID)
@@ -99,6 +101,22 @@ def test_fused_batch_norm_is_keras_batch_norm():
         results.append([y, *gradients, *layer.get_weights(), layer(x, training=False)])
     for stock, fused in zip(*results):
         np.testing.assert_allclose(stock, fused, atol=2e-5)
+
+
+def test_sliced_crop_is_keras_cropping():
+    tf = pytest.importorskip('tensorflow')
+    x = tf.random.stateless_normal((2, 7, 9, 3), (1, 2))
+    results = []
+    for wrap in (lambda layer: layer, _sliced):
+        net = keras.Model(i := keras.Input((7, 9, 3)),
+                          wrap(keras.layers.Cropping2D(((1, 2), (0, 3))))(i))  # fmt: skip
+        with tf.GradientTape() as tape:
+            tape.watch(x)
+            y = net(x)
+            loss = tf.reduce_sum(y**3)
+        results.append([y, tape.gradient(loss, x)])
+    for stock, sliced in zip(*results):
+        np.testing.assert_array_equal(stock, sliced)
 
 
 def test_weight_decay_shrinks_kernels_alone():
@@ -208,8 +226,8 @@ def test_single_channel_no_class_gives_no_gradient():
     y = np.array([1, 0, -1, 1], 'float32').reshape(1, 2, 2, 1)
     logits = tf.Variable(np.zeros((1, 2, 2, 1), 'float32'))
     with tf.GradientTape() as tape:
-        target, weight = target_and_weight(ops.convert_to_tensor(y), class_table(1))
-        loss = LOSSES['binary_crossentropy'](target, ops.sigmoid(logits), weight)
+        weights = weights_of(class_table(1), 1)
+        loss = LOSSES['binary_crossentropy'](ops.convert_to_tensor(y), ops.sigmoid(logits), weights)
     assert float(loss) == pytest.approx(np.log(2), rel=1e-5)
     assert (tape.gradient(loss, logits).numpy().ravel() != 0).tolist() == [True, True, False, True]
 
@@ -221,9 +239,50 @@ def test_mixed_rows_mix_their_weights():
     y[0, 0, [0, 3]] = 0.25, 0.75  # Sky and Road
     y[0, 1, [0, 11]] = 0.4, 0.6  # Sky and void
     y[0, 2, 11] = 1
-    target, weight = target_and_weight(ops.convert_to_tensor(y), CAMVID, weights)
+    weights = weights_of(CAMVID, N, weights)
+    target, weight = target_and_weight(ops.convert_to_tensor(y), weights)
     np.testing.assert_allclose(weight, [[0.25 + 3, 0.4, 0]], rtol=1e-6)
-    np.testing.assert_allclose(np.asarray(target)[0, :, :4:3], [[0.25, 0.75], [1, 0], [0, 0]], rtol=1e-6)
+    share = 0.25 / (0.25 + 3)
+    np.testing.assert_allclose(np.asarray(target)[0, :, :4:3], [[share, 1 - share], [1, 0], [0, 0]],
+                               rtol=1e-6)  # fmt: skip
+
+
+@pytest.mark.parametrize('name', ['categorical_crossentropy', 'crossentropy+dice'])
+def test_cross_entropy_of_mixed_and_weighted_rows_is_its_definition(name):
+    """Value and slope, against NumPy and against differences."""
+    import tensorflow as tf
+
+    rng = np.random.default_rng(3)
+    y = rng.dirichlet(np.ones(N), (2, 3, 4)).astype('float32')
+    y[0, 0] = np.eye(N)[11]  # void
+    y[1, 2] = 0  # no class at all
+    class_weights = rng.uniform(0.5, 4, N)
+    counted = np.where(np.arange(N) < 11, class_weights, 0)
+    net = keras.Model(i := keras.Input((3, 4, N)), keras.layers.Activation('softmax', name='softmax')(i))
+    compile_model(net, CAMVID, name, class_weights=class_weights)
+
+    def expected(logits):
+        p = np.exp(logits) / np.exp(logits).sum(-1, keepdims=True)
+        total = -(counted * y * np.log(p)).sum() / (counted * y).sum()
+        if name == 'crossentropy+dice':
+            mask = counted > 0
+            both = (mask * y * p).sum((0, 1, 2))
+            share = (mask * y).sum(-1, keepdims=True)
+            either = (mask * y + share * p).sum((0, 1, 2))
+            total += 1 - np.mean((2 * both + 1) / (either + 1))
+        return total
+
+    logits = rng.normal(0, 2, (2, 3, 4, N))
+    variable = tf.Variable(logits.astype('float32'))
+    with tf.GradientTape() as tape:
+        loss = net.compute_loss(y=ops.convert_to_tensor(y), y_pred=net(variable))
+    assert float(loss) == pytest.approx(expected(logits), rel=1e-5)
+    gradient = tape.gradient(loss, variable).numpy()
+    for place in [(0, 0, 1, 11), (0, 1, 2, 3), (1, 1, 0, 7), (1, 2, 0, 0), (1, 0, 3, 12)]:
+        step = np.zeros_like(logits)
+        step[place] = 1e-4
+        slope = (expected(logits + step) - expected(logits - step)) / 2e-4
+        assert gradient[place] == pytest.approx(slope, rel=1e-3, abs=1e-7)
 
 
 def test_saturated_softmax_still_learns():
@@ -254,6 +313,23 @@ def test_file_opens_in_plain_keras_without_this_repository(tmp_path, suffix):
                    env={k: v for k, v in os.environ.items() if k != 'PYTHONPATH'})  # fmt: skip
     np.testing.assert_allclose(np.load(tmp_path / 'y.npy'), expected, atol=1e-6)
     assert load_model(path).class_table == CAMVID
+
+
+def test_a_network_trained_in_bfloat16_is_saved_in_float32(tmp_path):
+    x = np.random.default_rng(0).random((1, 20, 24, 3), 'float32')
+    keras.config.set_dtype_policy('mixed_bfloat16')
+    try:
+        net = unet(input_size=(20, 24, 3), filters=2, stride=2)
+    finally:
+        keras.config.set_dtype_policy('float32')
+    net.train_on_batch(x, one_hot(np.ones((1, 20, 24), int)))
+    save_model(net, tmp_path / 'm.keras')
+    opened = load_model(tmp_path / 'm.keras')
+    assert {layer.compute_dtype for layer in opened.layers} == {'float32'}
+    assert {layer.compute_dtype for layer in net.layers} == {'bfloat16', 'float32'}
+    for a, b in zip(net.get_weights(), opened.get_weights(), strict=True):
+        np.testing.assert_array_equal(a, b)
+    np.testing.assert_allclose(net.predict_on_batch(x), opened.predict_on_batch(x), atol=0.02)
 
 
 def test_a_failed_save_leaves_the_old_file(tmp_path, monkeypatch):
