@@ -8,6 +8,7 @@ import sys
 import time
 from pathlib import Path
 
+import keras
 import numpy as np
 import pytest
 from PIL import Image
@@ -202,10 +203,13 @@ def test_the_weights_that_come_along_score_as_their_file_says(camvid, here, caps
 def test_a_fresh_run_keeps_the_last_model(done, drawn, here, capsys):
     shutil.copy(done / 'camvid.hdf5', here)
     old = (here / 'camvid.hdf5').read_bytes()
-    status, out, _ = run(capsys, 'train', '--data', drawn, *TINY, '--seed', '2')
+    status, out, _ = run(capsys, 'train', '--data', drawn, *TINY, '--seed', '2', '--bfloat16')
     kept = [p for p in here.glob('camvid.*.hdf5')]
     assert status == 0 and len(kept) == 1 and kept[0].read_bytes() == old
     assert kept[0].name in out and (here / 'camvid.hdf5').read_bytes() != old
+    model = keras.models.load_model(here / 'camvid.hdf5')
+    assert {layer.compute_dtype for layer in model.layers} == {'float32'}
+    assert keras.config.dtype_policy().name == 'float32'
 
 
 def test_predict_any_size_keeps_size_names_and_orientation(done, here, capsys):
