@@ -211,6 +211,7 @@ def _softmax_cross_entropy(one_hot, output, weights):
     if logits is None:  # an activation other than softmax
         return _mean(_cross_entropy)(one_hot, output, weights)
     axes = tuple(range(len(one_hot.shape) - 1))
+    weight = ops.matmul(one_hot, weights[:, None])
 
     @ops.custom_gradient
     def total(logits):
@@ -218,12 +219,12 @@ def _softmax_cross_entropy(one_hot, output, weights):
         value = -ops.sum(weights * ops.sum(one_hot * ops.log(probability + 1e-30), axes))
 
         def gradient(*args, upstream=None):
-            scaled = (args[0] if upstream is None else upstream) * weights
-            return ops.matmul(one_hot, scaled[:, None]) * probability - one_hot * scaled
+            scale = args[0] if upstream is None else upstream
+            return (scale * weight) * probability - one_hot * (scale * weights)
 
         return value, gradient
 
-    return total(logits) / (ops.sum(weights * ops.sum(one_hot, axes)) + 1e-7)
+    return total(logits) / (ops.sum(weight) + 1e-7)
 
 
 def _dice(one_hot, output, weights):
