@@ -206,7 +206,7 @@ def _root_mean_squared(one_hot, output, weights):
 
 def _softmax_cross_entropy(one_hot, output, weights):
     """Cross-entropy by the softmax that is there already, a pass for its value and one for its slope;
-    Keras' own computes it anew from the logits, which at 16 filters is 5 % of a step."""
+    Keras' own computes it anew from the logits, in half as much time again."""
     logits = getattr(output, '_keras_logits', None)
     if logits is None:  # an activation other than softmax
         return _mean(_cross_entropy)(one_hot, output, weights)
@@ -216,7 +216,9 @@ def _softmax_cross_entropy(one_hot, output, weights):
     @ops.custom_gradient
     def total(logits):
         probability = ops.softmax(logits)
-        value = -ops.sum(weights * ops.sum(one_hot * ops.log(probability + 1e-30), axes))
+        # The log of the sum of exponentials, with no limit where a probability underflows.
+        logs = ops.max(logits, -1, keepdims=True) - ops.log(ops.max(probability, -1, keepdims=True))
+        value = ops.sum(weight * logs) - ops.sum(weights * ops.sum(one_hot * logits, axes))
 
         def gradient(*args, upstream=None):
             scale = args[0] if upstream is None else upstream
