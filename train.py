@@ -48,7 +48,7 @@ def fit(settings, pairs, val_pairs, run, class_weights=None):
         dilated=settings['dilated'], residual=settings['residual'])  # fmt: skip
     keras.config.set_dtype_policy('float32')  # its layers keep theirs
     scores = compile_model(model, pairs.classes, settings['loss'], learning_rate(settings),
-                           class_weights, settings['weight_decay'])
+                           class_weights, settings['weight_decay'], settings['optimizer'])
     if settings['weights']:
         load_weights(model, settings['weights'])
     checkpoint = ModelCheckpoint(settings['model'], monitor=settings['monitor'], verbose=1,

@@ -68,9 +68,10 @@ def collection(filters):
 
 
 def keras_step(build, filters, x, y):
+    model = build(filters)  # first: model.py sets up TensorFlow before it is imported
     import tensorflow as tf
 
-    model, x, y = build(filters), tf.constant(x), tf.constant(y)
+    x, y = tf.constant(x), tf.constant(y)
     return lambda: model.train_on_batch(x, y)
 
 

@@ -14,6 +14,7 @@ from model import (
     LOSSES,
     ModelCheckpoint,
     _fused,
+    _products,
     _sliced,
     compile_model,
     load_model,
@@ -119,9 +120,51 @@ def test_sliced_crop_is_keras_cropping():
         np.testing.assert_array_equal(stock, sliced)
 
 
-def test_weight_decay_shrinks_kernels_alone():
+@pytest.mark.parametrize('shape, filters, size, rate', [
+    ((2, 6, 9, 32), 32, 3, 1), ((1, 12, 15, 40), 30, 3, 2), ((1, 5, 4, 30), 40, 3, 4),
+    ((2, 4, 5, 64), 16, 1, 1)])  # fmt: skip
+def test_convolution_by_products_is_keras_convolution(monkeypatch, shape, filters, size, rate):
+    tf = pytest.importorskip('tensorflow')
+    monkeypatch.setattr('model._avx2_alone', lambda: True)
+    x = tf.random.stateless_normal(shape, (1, 2))
+    kernel = np.random.default_rng(0).normal(size=(size, size, shape[-1], filters))
+    results = []
+    for wrap in (lambda layer: layer, _products):
+        layer = wrap(keras.layers.Conv2D(filters, size, padding='same', dilation_rate=rate))
+        layer.build(x.shape)
+        layer.kernel.assign(kernel)
+        with tf.GradientTape() as tape:
+            tape.watch(x)
+            y = layer(x)
+            loss = tf.reduce_sum(y**2)
+        results.append([y, *tape.gradient(loss, [x, layer.kernel.value, layer.bias.value])])
+    for stock, own in zip(*results):
+        np.testing.assert_allclose(stock, own, rtol=1e-4, atol=1e-4 * np.abs(stock).max())
+
+
+def test_muon_moves_kernels_by_orthogonal_matrices_and_the_rest_by_adam():
+    """The update of a kernel has singular values near 1 (.7 to 1.2 by five steps of Newton-Schulz)
+    times rate x 0.2 x sqrt(longer side); first and last layer move as under Adam, by the rate."""
+    net = unet(num_class=N, input_size=(64, 64, 3), filters=2, classes=CAMVID)
+    compile_model(net, CAMVID, learning_rate=0.01, optimizer='muon')
+    before = {v.path: v.numpy() for v in net.trainable_variables}
+    rng = np.random.default_rng(0)
+    net.train_on_batch(rng.random((2, 64, 64, 3), np.float32),
+                       one_hot(rng.integers(0, 11, (2, 64, 64))))
+    for v in net.trainable_variables:
+        moved = v.numpy() - before[v.path]
+        if v.path.endswith('kernel') and v.path.split('/')[0] not in ('down1_conv1', 'scores'):
+            matrix = moved.reshape(-1, moved.shape[-1])
+            singular = np.linalg.svd(matrix, compute_uv=False) / (0.002 * max(matrix.shape) ** 0.5)
+            assert singular[0] < 1.3 and np.median(singular) > 0.6, v.path
+        else:
+            assert np.abs(moved).max() < 0.0101, v.path
+
+
+@pytest.mark.parametrize('optimizer', ['adam', 'muon'])
+def test_weight_decay_shrinks_kernels_alone(optimizer):
     net = unet(num_class=N, input_size=(16, 16, 3), filters=1)
-    compile_model(net, CAMVID, learning_rate=0.1, weight_decay=0.5)
+    compile_model(net, CAMVID, learning_rate=0.1, weight_decay=0.5, optimizer=optimizer)
     before = {v.path: v.numpy() for v in net.trainable_variables}
     void = np.full((1, 16, 16), 11)  # which gives no gradient
     net.train_on_batch(np.zeros((1, 16, 16, 3), 'float32'), one_hot(void))
