@@ -13,6 +13,7 @@ from labels import CAMVID, InputError, class_table
 from model import (
     LOSSES,
     ModelCheckpoint,
+    Muon,
     _fused,
     _products,
     _sliced,
@@ -140,6 +141,15 @@ def test_convolution_by_products_is_keras_convolution(monkeypatch, shape, filter
         results.append([y, *tape.gradient(loss, [x, layer.kernel.value, layer.bias.value])])
     for stock, own in zip(*results):
         np.testing.assert_allclose(stock, own, rtol=1e-4, atol=1e-4 * np.abs(stock).max())
+
+
+@pytest.mark.parametrize('shape', [(40, 7), (7, 40), (16, 16)])
+def test_muon_by_gram_matrix_is_keras_muon(shape):
+    x = np.random.default_rng(0).normal(size=shape).astype('float32')
+    x[:, 2] = x[:, 3]  # and with less than full rank
+    stock, own = (o(0.1).zeropower_via_newtonschulz5(keras.ops.array(x), 5)
+                  for o in (keras.optimizers.Muon, Muon))  # fmt: skip
+    np.testing.assert_allclose(stock, own, atol=2e-5)
 
 
 def test_muon_moves_kernels_by_orthogonal_matrices_and_the_rest_by_adam():
