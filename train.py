@@ -49,7 +49,7 @@ def fit(settings, pairs, val_pairs, run, class_weights=None):
     keras.config.set_dtype_policy('float32')  # its layers keep theirs
     scores = compile_model(model, pairs.classes, settings['loss'], learning_rate(settings),
                            class_weights, settings['weight_decay'], settings['optimizer'])
-    if settings['weights']:
+    if settings['weights'] and not (run / 'state.npz').exists():  # a resumed run has its own
         load_weights(model, settings['weights'])
     checkpoint = ModelCheckpoint(settings['model'], monitor=settings['monitor'], verbose=1,
                                  mode='min' if settings['monitor'] == 'val_loss' else 'max',
