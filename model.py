@@ -423,9 +423,10 @@ class Muon(keras.optimizers.Muon):
 
 
 def compile_model(model, classes, loss=None, learning_rate=1e-3, class_weights=None,
-                  weight_decay=0.0, optimizer='adam'):  # fmt: skip
+                  weight_decay=0.0, optimizer='adam', ema=0.0):  # fmt: skip
     """Compile with Adam, or AdamW where weights decay, or Muon; a loss of LOSSES that void does not
-    enter, accuracy and mIoU.
+    enter, accuracy and mIoU. ema: momentum of an average of the weights that the optimizer keeps
+    (Polyak and Juditsky, 1992); batch norm's statistics are then averaged over as many steps.
 
     Returns: the Scores metric, whose `counts` after a validation are its confusion count.
     """
@@ -443,12 +444,16 @@ def compile_model(model, classes, loss=None, learning_rate=1e-3, class_weights=N
     masked.__name__ = loss
     model.class_table = classes
     scores = Scores(classes)
+    averaging = dict(use_ema=True, ema_momentum=ema) if ema else {}
+    for layer in model.layers if ema else ():
+        if isinstance(layer, layers.BatchNormalization):
+            layer.momentum = ema
     if optimizer == 'muon':
         kernels = [layer.name for layer in model.layers if hasattr(layer, 'kernel')]
         optimizer = Muon(learning_rate, weight_decay=weight_decay, adam_weight_decay=weight_decay,
-                         exclude_layers=[kernels[0], kernels[-1]])  # fmt: skip
+                         exclude_layers=[kernels[0], kernels[-1]], **averaging)  # fmt: skip
     else:
-        optimizer = keras.optimizers.Adam(learning_rate, weight_decay=weight_decay or None)
+        optimizer = keras.optimizers.Adam(learning_rate, weight_decay=weight_decay or None, **averaging)
     optimizer.exclude_from_weight_decay(var_names=['gamma', 'beta', 'bias'])
     model.compile(optimizer, loss=masked, metrics=[scores])
     return scores

@@ -48,13 +48,15 @@ def fit(settings, pairs, val_pairs, run, class_weights=None):
         dilated=settings['dilated'], residual=settings['residual'])  # fmt: skip
     keras.config.set_dtype_policy('float32')  # its layers keep theirs
     scores = compile_model(model, pairs.classes, settings['loss'], learning_rate(settings),
-                           class_weights, settings['weight_decay'], settings['optimizer'])
+                           class_weights, settings['weight_decay'], settings['optimizer'],
+                           settings['ema'])  # fmt: skip
     if settings['weights'] and not (run / 'state.npz').exists():  # a resumed run has its own
         load_weights(model, settings['weights'])
     checkpoint = ModelCheckpoint(settings['model'], monitor=settings['monitor'], verbose=1,
                                  mode='min' if settings['monitor'] == 'val_loss' else 'max',
                                  save_best_only=True)  # fmt: skip
-    state = State(run / 'state.npz', checkpoint)
+    average = keras.callbacks.SwapEMAWeights(swap_on_epoch=True) if settings['ema'] else None
+    state = State(run / 'state.npz', checkpoint, average)
     epoch = state.load(model)
     if epoch >= settings['epochs']:
         print(f'{run} has done its {epoch} epochs')
@@ -62,7 +64,8 @@ def fit(settings, pairs, val_pairs, run, class_weights=None):
     steps, batch_size = settings['steps'], settings['batch_size']
     batches = training_batches(settings, pairs, epoch * steps * batch_size)
     guard = Guard(settings, pairs)
-    callbacks = [guard, Estimate(settings, len(val_pairs), epoch),
+    callbacks = [*([average] if average else []),  # first: the others see the average
+                 guard, Estimate(settings, len(val_pairs), epoch),
                  KeepLast(settings['model'], fresh=epoch == 0), checkpoint,
                  Board(run, val_pairs, scores, state.history), state]  # fmt: skip
     try:
@@ -112,9 +115,9 @@ def learning_rate(settings):
 class State(keras.callbacks.Callback):
     """Weights, optimizer, epoch, best value and history after each epoch, in one whole file."""
 
-    def __init__(self, path, checkpoint):
+    def __init__(self, path, checkpoint, average=None):
         super().__init__()
-        self.path, self.checkpoint, self.history = Path(path), checkpoint, {}
+        self.path, self.checkpoint, self.average, self.history = Path(path), checkpoint, average, {}
 
     def load(self, model):
         """Put a saved state into model and checkpoint; the epoch to go on with, 0 without one."""
@@ -130,6 +133,8 @@ class State(keras.callbacks.Callback):
             raise InputError(f'{self.path}: expected the state of this training, could not read it '
                              f'({str(e)[:100]}); start anew without --resume') from None  # fmt: skip
         self.checkpoint.best, self.history = progress['best'], progress['history']
+        if self.average:  # as saved: the average in the model, and the weights in its place
+            self.average._ema_weights_in_model = True
         return progress['epoch']
 
     def on_epoch_end(self, epoch, logs=None):

@@ -30,9 +30,9 @@ FACTORS = {
 
 
 def point(filters, size, batch):
-    import tensorflow as tf
+    from model import unet  # first: it sets up TensorFlow before that is imported
 
-    from model import unet
+    import tensorflow as tf  # isort: skip
 
     rng = np.random.default_rng(0)
     model = unet(num_class=13, input_size=(*size, 3), filters=filters)

@@ -18,7 +18,7 @@ import main as program
 
 ROOT = Path(program.__file__).parent
 FLAGS = ['train', '--filters', '4', '--steps', '3', '--epochs', '10', '--batch-size', '2',
-         '--num-class', '13', '--optimizer', 'muon']  # fmt: skip
+         '--num-class', '13', '--optimizer', 'muon', '--ema', '0.9']  # fmt: skip
 
 
 def start(folder, *flags):

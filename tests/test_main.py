@@ -277,6 +277,41 @@ def test_class_weights_are_those_of_the_files(drawn):
     assert weights[11:] == [0, 0]
 
 
+def test_ema_keeps_and_scores_the_average_of_the_weights(drawn, here, monkeypatch):
+    import train
+    from datapre import Pairs
+    from labels import pair_files
+
+    seen = []
+
+    class Watch(train.Estimate):
+        def on_train_batch_end(self, batch, logs=None):
+            super().on_train_batch_end(batch, logs)
+            seen.append([w.numpy() for w in self.model.trainable_weights])
+
+    monkeypatch.setattr(train, 'Estimate', Watch)
+    flags = [*TINY, '--epochs', '2', '--steps', '3', '--ema', '0.8']
+    assert program.main(['train', '--data', str(drawn), *flags]) == 0
+    average, averages = seen[0], []
+    for weights in seen:
+        average = [0.8 * a + 0.2 * w for a, w in zip(average, weights)]
+        averages.append(average)
+    with np.load(next(here.glob('log/*/state.npz'))) as saved:
+        losses = json.loads(str(saved['progress']))['history']['val_loss']
+    best = 3 * int(np.argmin(losses)) + 2  # the last step of the epoch that is kept
+    model = keras.models.load_model('camvid.hdf5')
+    for weight, mean in zip(model.trainable_weights, averages[best]):
+        np.testing.assert_allclose(weight.numpy(), mean, rtol=1e-4, atol=1e-6)
+    assert any(np.abs(m - w).max() > 1e-4 for m, w in zip(averages[best], seen[best]))
+    assert model.get_layer('down1_norm1').momentum == 0.8
+
+    pairs = Pairs(pair_files(drawn / 'val', drawn / 'valannot'), CAMVID)  # what was scored is it, too
+    x, y = (np.stack(part) for part in zip(*(pairs[i] for i in range(3))))
+    p = np.take_along_axis(model.predict(x / np.float32(255), verbose=0), np.int64(y)[..., None], -1)
+    loss = [-np.log(p[i:j, ..., 0][np.isin(y[i:j], CAMVID.scored)]).mean() for i, j in ((0, 2), (2, 3))]
+    assert np.isclose((2 * loss[0] + loss[1]) / 3, min(losses), rtol=1e-3)
+
+
 def test_resume(drawn, here, capsys):
     """Stopped after one epoch of two and resumed: the state of the run that was not stopped."""
     flags = ['train', '--data', drawn, '--filters', '2', '--steps', '2', '--epochs']
