@@ -158,7 +158,7 @@ def parser():
     fitting = group(
         'network and training',
         ('--preset', dict(choices=PRESETS, help='set of defaults (default article); fast: '
-                          'half an hour on a CPU; best: another hour, from --weights of fast')),
+                          'half an hour on a CPU; best: an hour more, from --weights of fast')),
         ('--filters', dict(type=number(int, 1, 1024), metavar='N', help='channels of the first '
                            f'level (default {a["filters"]}; 16 is 12 times faster)')),
         ('--stride', dict(type=int, choices=(1, 2), help='2: enter at half resolution, leave at '

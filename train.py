@@ -38,6 +38,9 @@ def fit(settings, pairs, val_pairs, run, class_weights=None):
         run: Path of the run's folder. Where it holds a state.npz the training goes on from there.
     Returns: {name: [value of each epoch]}. Raises: InputError, Interrupted.
     """
+    if settings['ema'] and keras.backend.backend() != 'tensorflow':  # Keras' swap fails at jax's end
+        raise InputError(f'--ema {settings["ema"]} works on the tensorflow backend only, this is '
+                         f'{keras.backend.backend()}; add --ema 0, or leave KERAS_BACKEND out')  # fmt: skip
     keras.utils.set_random_seed(settings['seed'])
     num_class = settings['num_class'] or len(pairs.classes)
     keras.config.set_dtype_policy('mixed_bfloat16' if settings['bfloat16'] else 'float32')
