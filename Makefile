@@ -12,6 +12,7 @@ test: .venv/test
 
 lint: .venv/test
 	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
 
 bench: .venv/test
 	for name in augment count pipeline predict scale step; do $(BIN)/python bench/$$name.py || exit 1; done

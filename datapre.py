@@ -16,9 +16,8 @@ import numpy as np
 import tensorflow as tf
 from PIL import Image
 
-import augment
-import report
-from labels import (
+from seg import augment, report
+from seg.readers import (
     InputError,
     class_table,
     indices_to_colours,
@@ -29,8 +28,14 @@ from labels import (
     recognise,
 )
 
-__all__ = ['adjustData', 'labelVisualize', 'saveResult', 'testGenerator', 'trainGenerator',
-           'valGenerator']  # fmt: skip
+__all__ = [
+    'adjustData',
+    'labelVisualize',
+    'saveResult',
+    'testGenerator',
+    'trainGenerator',
+    'valGenerator',
+]
 CACHE_BYTES = 2 << 30  # decoded pictures kept in memory; what is beyond is read again
 
 
@@ -130,9 +135,18 @@ def _permutation(pass_, n, seed):
     return np.random.default_rng((seed, pass_)).permutation(n)
 
 
-def train_batches(pairs, batch_size, num_class, aug_dict=None, seed=1, start=0, save_to_dir=None,
-                  image_save_prefix='image', label_save_prefix='label',
-                  augmentation=None):  # fmt: skip
+def train_batches(
+    pairs,
+    batch_size,
+    num_class,
+    aug_dict=None,
+    seed=1,
+    start=0,
+    save_to_dir=None,
+    image_save_prefix='image',
+    label_save_prefix='label',
+    augmentation=None,
+):
     """Endless tf.data.Dataset of (images float32 (N, H, W, C) in 0..1, one-hot float32).
 
     Every pass over the pairs is a fresh permutation. `start` is the sample to begin with.
@@ -198,10 +212,22 @@ def eval_batches(pairs, batch_size, num_class):
 # ---------------------------------------------------------------------------- the article's names
 
 
-def trainGenerator(batch_size, aug_dict, train_path, image_folder, label_folder,
-                   image_color_mode='rgb', label_color_mode='rgb', image_save_prefix='image',
-                   label_save_prefix='label', flag_multi_class=True, num_class=13,
-                   save_to_dir=None, target_size=None, seed=1):  # fmt: skip
+def trainGenerator(
+    batch_size,
+    aug_dict,
+    train_path,
+    image_folder,
+    label_folder,
+    image_color_mode='rgb',
+    label_color_mode='rgb',
+    image_save_prefix='image',
+    label_save_prefix='label',
+    flag_multi_class=True,
+    num_class=13,
+    save_to_dir=None,
+    target_size=None,
+    seed=1,
+):
     """Endless augmented batches (images, one-hot) of train_path/image_folder and label_folder.
 
     Args:
@@ -221,9 +247,22 @@ def trainGenerator(batch_size, aug_dict, train_path, image_folder, label_folder,
         num_class = 2  # the article's default of 13 means nothing here
     pairs = Pairs(
         pair_files(Path(train_path) / image_folder, Path(train_path) / label_folder),
-        class_table(num_class), target_size, not flag_multi_class, image_color_mode)  # fmt: skip
-    return train_batches(pairs, batch_size, num_class, aug_dict, seed, 0, save_to_dir,
-                         image_save_prefix, label_save_prefix)  # fmt: skip
+        class_table(num_class),
+        target_size,
+        not flag_multi_class,
+        image_color_mode,
+    )
+    return train_batches(
+        pairs,
+        batch_size,
+        num_class,
+        aug_dict,
+        seed,
+        0,
+        save_to_dir,
+        image_save_prefix,
+        label_save_prefix,
+    )
 
 
 def valGenerator(batch_size, aug_dict, val_path, image_folder, label_folder, **kwargs):
@@ -280,8 +319,7 @@ def labelVisualize(num_class, color_dict, img):
     return np.asarray(color_dict)[:num_class][img.astype(int)] / 255
 
 
-def saveResult(save_path, npyfile, names=None, flag_multi_class=True, num_class=None,
-               classes=None):  # fmt: skip
+def saveResult(save_path, npyfile, names=None, flag_multi_class=True, num_class=None, classes=None):
     """Write predictions as colour masks, one PNG each.
 
     Args:
@@ -310,5 +348,7 @@ def make_folder(path):
         if not os.access(path, os.W_OK):
             raise PermissionError(13, 'Permission denied')
     except OSError as e:
-        raise InputError(f'{path}: can not write there ({e.strerror}); name another with --output') from None
+        raise InputError(
+            f'{path}: can not write there ({e.strerror}); name another with --output'
+        ) from None
     return Path(path)

@@ -22,7 +22,7 @@ import numpy as np
 from keras import layers, ops
 from keras.callbacks import TensorBoard
 
-from labels import ClassTable, InputError, class_table, whole_file
+from seg.readers import ClassTable, InputError, class_table, whole_file
 
 __all__ = ['ModelCheckpoint', 'TensorBoard', 'load_model', 'save_model', 'unet']
 LEVELS = 5
@@ -81,11 +81,21 @@ def unet(
     activation = activation or ('sigmoid' if num_class == 1 else 'softmax')
 
     def conv(x, filters, name, size=3, **options):
-        x = _products(layers.Conv2D(
-            filters, size, padding='same', use_bias=not batch_norm,
-            kernel_initializer='he_normal', name=name, **options))(x)  # fmt: skip
+        x = _products(
+            layers.Conv2D(
+                filters,
+                size,
+                padding='same',
+                use_bias=not batch_norm,
+                kernel_initializer='he_normal',
+                name=name,
+                **options,
+            )
+        )(x)
         if batch_norm:  # Keras' momentum of .99 lags behind in runs of a few hundred steps
-            x = _fused(layers.BatchNormalization(momentum=0.9, name=name.replace('conv', 'norm')))(x)
+            x = _fused(layers.BatchNormalization(momentum=0.9, name=name.replace('conv', 'norm')))(
+                x
+            )
         return x
 
     def two_convs(x, level, name, rates=(1, 1)):
@@ -100,8 +110,9 @@ def unet(
     if stride == 2:  # 6x6 at stride 2 sees what 3x3 sees of the picture's 2x2 blocks
         x = layers.ReLU(name='stem_relu')(conv(x, filters, 'stem_conv', 6, strides=2))
     # Four poolings halve the sides, so the padded ones are multiples of 16: 360 rows become 368.
-    (top, bottom), (left, right) = pads = [(-s % 16 // 2, -s % 16 - -s % 16 // 2)
-                                           for s in x.shape[1:3]]  # fmt: skip
+    (top, bottom), (left, right) = pads = [
+        (-s % 16 // 2, -s % 16 - -s % 16 // 2) for s in x.shape[1:3]
+    ]
     if any((top, bottom, left, right)):
         x = layers.ZeroPadding2D(pads, name='pad')(x)
     skips = []
@@ -111,8 +122,13 @@ def unet(
         x = layers.MaxPooling2D(name=f'pool{level + 1}')(x)
     x = two_convs(x, LEVELS - 1, f'bottom{LEVELS}', (2, 4) if dilated else (1, 1))
     for level in reversed(range(LEVELS - 1)):
-        x = layers.Conv2DTranspose(filters << level, 2, strides=2, kernel_initializer='he_normal',
-                                   name=f'upconv{level + 1}')(x)  # fmt: skip
+        x = layers.Conv2DTranspose(
+            filters << level,
+            2,
+            strides=2,
+            kernel_initializer='he_normal',
+            name=f'upconv{level + 1}',
+        )(x)
         fuse = layers.Concatenate if fusion == 'concat' else layers.Add
         x = fuse(name=f'{fusion}{level + 1}')([skips[level], x])
         x = two_convs(x, level, f'up{level + 1}')
@@ -150,10 +166,19 @@ def _fused(layer):
         from tensorflow import raw_ops, shape, zeros
 
         y, mean, variance, *_ = raw_ops.FusedBatchNormV3(
-            x=x, scale=layer.gamma.value, offset=layer.beta.value, mean=zeros(0),
-            variance=zeros(0), epsilon=layer.epsilon, is_training=True)  # fmt: skip
+            x=x,
+            scale=layer.gamma.value,
+            offset=layer.beta.value,
+            mean=zeros(0),
+            variance=zeros(0),
+            epsilon=layer.epsilon,
+            is_training=True,
+        )
         n = ops.cast(ops.prod(shape(x)[:-1]), variance.dtype)  # it divides by n - 1, Keras by n
-        for old, new in ((layer.moving_mean, mean), (layer.moving_variance, variance * (n - 1) / n)):
+        for old, new in (
+            (layer.moving_mean, mean),
+            (layer.moving_variance, variance * (n - 1) / n),
+        ):
             old.assign(old * layer.momentum + ops.stop_gradient(new) * (1 - layer.momentum))
         return y
 
@@ -191,8 +216,10 @@ def _products(layer):
                 taps = []
                 for i in range(rows):
                     for j in range(columns):
-                        at = [reach[0] + sign * (i * rates[0] - reach[0]),
-                              reach[1] + sign * (j * rates[1] - reach[1])]  # fmt: skip
+                        at = [
+                            reach[0] + sign * (i * rates[0] - reach[0]),
+                            reach[1] + sign * (j * rates[1] - reach[1]),
+                        ]
                         there = tf.reshape(tf.slice(padded, [0, *at, 0], size), [-1, size[-1]])
                         pair = (still, there) if sign < 0 else (there, still)
                         taps.append(tf.matmul(*pair, transpose_a=True))
@@ -212,9 +239,11 @@ def _avx2_alone():
     import tensorflow as tf
 
     found = ' '.join(np.show_config(mode='dicts')['SIMD Extensions']['found'])  # two ways to say it
-    return (('AVX2' in found or 'X86_V3' in found)
-            and not ('AVX512' in found or 'X86_V4' in found)
-            and not tf.config.list_physical_devices('GPU'))  # fmt: skip
+    return (
+        ('AVX2' in found or 'X86_V3' in found)
+        and not ('AVX512' in found or 'X86_V4' in found)
+        and not tf.config.list_physical_devices('GPU')
+    )
 
 
 def _sliced(layer):
@@ -323,8 +352,12 @@ LOSSES = {
 }
 
 
-ON_LOGITS = {('softmax', 'categorical_crossentropy'), ('softmax', 'focal'),
-             ('softmax', 'crossentropy+dice'), ('sigmoid', 'binary_crossentropy')}  # fmt: skip
+ON_LOGITS = {
+    ('softmax', 'categorical_crossentropy'),
+    ('softmax', 'focal'),
+    ('softmax', 'crossentropy+dice'),
+    ('sigmoid', 'binary_crossentropy'),
+}
 
 
 def weights_of(classes, n, class_weights=None):
@@ -372,8 +405,9 @@ class Scores(keras.metrics.Metric):
             prediction = ops.argmax(ops.view(self._scored(y_pred), 'int32'), axis=-1)
         # One product of matrices; void is a row of it that is left out. Mixed rows count by shares.
         hot = ops.one_hot(ops.cast(prediction, 'int32'), self.n, dtype=truth.dtype)
-        counts = ops.einsum('pt,pn->tn', ops.reshape(truth, (-1, truth.shape[-1])),
-                            ops.reshape(hot, (-1, self.n)))  # fmt: skip
+        counts = ops.einsum(
+            'pt,pn->tn', ops.reshape(truth, (-1, truth.shape[-1])), ops.reshape(hot, (-1, self.n))
+        )
         counts = ops.round(ops.take(counts, rows, axis=0))
         self.counts.assign(self.counts + ops.cast(counts, self.whole))
 
@@ -422,16 +456,25 @@ class Muon(keras.optimizers.Muon):
         return ops.matmul(x, factor) if tall else ops.matmul(factor, x)
 
 
-def compile_model(model, classes, loss=None, learning_rate=1e-3, class_weights=None,
-                  weight_decay=0.0, optimizer='adam', ema=0.0):  # fmt: skip
+def compile_model(
+    model,
+    classes,
+    loss=None,
+    learning_rate=1e-3,
+    class_weights=None,
+    weight_decay=0.0,
+    optimizer='adam',
+    ema=0.0,
+):
     """Compile with Adam, or AdamW where weights decay, or Muon; a loss of LOSSES that void does not
     enter, accuracy and mIoU. ema: momentum of an average of the weights that the optimizer keeps
     (Polyak and Juditsky, 1992); batch norm's statistics are then averaged over as many steps.
 
     Returns: the Scores metric, whose `counts` after a validation are its confusion count.
     """
-    loss = loss or ('binary_crossentropy' if model.output_shape[-1] == 1
-                    else 'categorical_crossentropy')  # fmt: skip
+    loss = loss or (
+        'binary_crossentropy' if model.output_shape[-1] == 1 else 'categorical_crossentropy'
+    )
     if loss not in LOSSES:
         raise ValueError(f'loss: expected one of {", ".join(LOSSES)}, got {loss!r}')
 
@@ -450,10 +493,17 @@ def compile_model(model, classes, loss=None, learning_rate=1e-3, class_weights=N
             layer.momentum = ema
     if optimizer == 'muon':
         kernels = [layer.name for layer in model.layers if hasattr(layer, 'kernel')]
-        optimizer = Muon(learning_rate, weight_decay=weight_decay, adam_weight_decay=weight_decay,
-                         exclude_layers=[kernels[0], kernels[-1]], **averaging)  # fmt: skip
+        optimizer = Muon(
+            learning_rate,
+            weight_decay=weight_decay,
+            adam_weight_decay=weight_decay,
+            exclude_layers=[kernels[0], kernels[-1]],
+            **averaging,
+        )
     else:
-        optimizer = keras.optimizers.Adam(learning_rate, weight_decay=weight_decay or None, **averaging)
+        optimizer = keras.optimizers.Adam(
+            learning_rate, weight_decay=weight_decay or None, **averaging
+        )
     optimizer.exclude_from_weight_decay(var_names=['gamma', 'beta', 'bias'])
     model.compile(optimizer, loss=masked, metrics=[scores])
     return scores
@@ -474,8 +524,12 @@ def save_model(model, path):
     # Without compile settings: a new Model around the same layers has none.
     plain = keras.Model(model.inputs, model.outputs, name=model.name)
     if any(layer.compute_dtype != 'float32' for layer in model.layers):
-        plain = keras.models.clone_model(plain, clone_function=lambda layer: layer.from_config(
-            layer.get_config() | {'dtype': 'float32'}))  # fmt: skip
+        plain = keras.models.clone_model(
+            plain,
+            clone_function=lambda layer: layer.from_config(
+                layer.get_config() | {'dtype': 'float32'}
+            ),
+        )
         plain.set_weights(model.get_weights())
     with whole_file(path) as beside:
         plain.save(beside, **({} if stock else {'include_optimizer': False}))
@@ -520,12 +574,19 @@ def _refuse_code(path):
         elif isinstance(part, dict):
             waiting += part.values()
             name, home = part.get('class_name'), part.get('module')
-            stock = str(name).startswith('__') or name == 'Functional' or any(
-                hasattr(place, str(name)) for place in (keras, keras.layers, keras.initializers))
+            stock = (
+                str(name).startswith('__')
+                or name == 'Functional'
+                or any(
+                    hasattr(place, str(name)) for place in (keras, keras.layers, keras.initializers)
+                )
+            )
             foreign = home.split('.')[0] not in ('keras', 'builtins') if home else not stock
             if isinstance(name, str) and (name in CODE or foreign or name == 'function' and home):
-                raise InputError(f'{path}: holds {name!r} ({home or "no module"}), which runs code '
-                                 'from outside Keras; such a model is not opened')  # fmt: skip
+                raise InputError(
+                    f'{path}: holds {name!r} ({home or "no module"}), which runs code '
+                    'from outside Keras; such a model is not opened'
+                )
 
 
 def load_model(path):
@@ -535,8 +596,10 @@ def load_model(path):
     holds none). Raises: InputError.
     """
     if not Path(path).is_file():
-        raise InputError(f'{path}: no such model file; train one with `python main.py` or name '
-                         'another with --model')  # fmt: skip
+        raise InputError(
+            f'{path}: no such model file; train one with `python main.py` or name '
+            'another with --model'
+        )
     try:
         _refuse_code(path)
         model = keras.models.load_model(path, compile=False, safe_mode=True)
@@ -544,8 +607,9 @@ def load_model(path):
     except InputError:
         raise
     except Exception as e:
-        raise InputError(f'{path}: expected a Keras model, could not open it '
-                         f'({" ".join(str(e).split())[:150]})') from None  # fmt: skip
+        raise InputError(
+            f'{path}: expected a Keras model, could not open it ({" ".join(str(e).split())[:150]})'
+        ) from None
     return model
 
 
@@ -556,8 +620,10 @@ def load_weights(model, path):
     try:
         model.load_weights(path)
     except Exception as e:
-        raise InputError(f'{path}: these weights do not fit this network (another number of '
-                         f'classes or filters?): {" ".join(str(e).split())[:150]}') from None  # fmt: skip
+        raise InputError(
+            f'{path}: these weights do not fit this network (another number of '
+            f'classes or filters?): {" ".join(str(e).split())[:150]}'
+        ) from None
 
 
 class ModelCheckpoint(keras.callbacks.ModelCheckpoint):

@@ -21,20 +21,21 @@ os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '2')
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[0] = str(ROOT)  # the folder of this file holds another augment
 
+import augment  # noqa: E402
 import numpy as np  # noqa: E402
 import tensorflow as tf  # noqa: E402
 from tensorflow.keras.preprocessing.image import ImageDataGenerator  # noqa: E402
 
-import augment  # noqa: E402
 import datapre  # noqa: E402
 from main import AUG_ARGS  # noqa: E402
-from scenes import draw_scene  # noqa: E402
+from seg.scenes import draw_scene  # noqa: E402
 
 SIZE, CLASSES, REPEATS, BATCHES = (360, 480), 12, 5, 10
 WARP = 'scale=0.75-1.6,rotate=10,shear=10,shift=0.1,flip'
 COLOUR = 'gamma=0.5,brightness=0.2,contrast=0.5,saturation=0.5,hue=0.05'
 TEXTS = [WARP, COLOUR] + [
-    name if o.default else f'{name}=180x240' for name, o in augment.OPERATIONS.items()]  # fmt: skip
+    name if o.default else f'{name}=180x240' for name, o in augment.OPERATIONS.items()
+]
 
 
 class Memory:
@@ -87,8 +88,14 @@ def theirs():
         return {}
     import albumentations as a
 
-    warp = a.Affine(scale=(0.75, 1.6), rotate=(-10, 10), shear=(-10, 10), p=1, fill_mask=255,
-                    translate_percent=(-0.1, 0.1))  # fmt: skip
+    warp = a.Affine(
+        scale=(0.75, 1.6),
+        rotate=(-10, 10),
+        shear=(-10, 10),
+        p=1,
+        fill_mask=255,
+        translate_percent=(-0.1, 0.1),
+    )
     light = dict(brightness_limit=(0, 0), contrast_limit=(0, 0), p=1)
     hsv = dict(hue_shift_limit=(0, 0), sat_shift_limit=(0, 0), val_shift_limit=(0, 0), p=1)
     look = {
@@ -163,11 +170,16 @@ def main():
                 measure((text, 'their alone'), partial(others[text], **pair), BATCHES, 1)
     median = {name: np.median(t) for name, t in times.items()}
 
-    print(f'{platform.processor() or platform.machine()}, {os.cpu_count()} cores, tensorflow '
-          f'{tf.__version__}; {SIZE[0]}x{SIZE[1]}, median of {REPEATS}')  # fmt: skip
+    print(
+        f'{platform.processor() or platform.machine()}, {os.cpu_count()} cores, tensorflow '
+        f'{tf.__version__}; {SIZE[0]}x{SIZE[1]}, median of {REPEATS}'
+    )
     article = 1 / median['article', 'batches']
-    for name, title in (('article', "the article's pipeline"), ('aug_args', 'ours, its aug_args'),
-                        ('', 'ours, no augmentation')):  # fmt: skip
+    for name, title in (
+        ('article', "the article's pipeline"),
+        ('aug_args', 'ours, its aug_args'),
+        ('', 'ours, no augmentation'),
+    ):
         print(f'{title:32}{1 / median[name, "batches"]:8.1f} pairs/s')
     print(f'\n{"":32}{"batches, pairs/s":>26}{"alone, ms":>22}')
     print(f'{"":32}{"ours":>8}{"x article":>10}{"albument.":>10}{"ours":>12}{"albument.":>10}')

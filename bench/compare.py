@@ -50,13 +50,27 @@ def one_run(camvid, flags, seed):
     """val mIoU, percent, of one training; its seconds."""
     begin = time.perf_counter()
     with tempfile.TemporaryDirectory() as folder:
-        command = [sys.executable, ROOT / 'main.py', 'train', '--data', camvid, '--seed', str(seed),
-                   *BUDGET.split(), *flags.split()]  # fmt: skip
-        done = subprocess.run(command, cwd=folder, capture_output=True, text=True, env=os.environ | {
-            'TF_NUM_INTRAOP_THREADS': '1', 'TF_NUM_INTEROP_THREADS': '1'})  # fmt: skip
+        command = [
+            sys.executable,
+            ROOT / 'main.py',
+            'train',
+            '--data',
+            camvid,
+            '--seed',
+            str(seed),
+            *BUDGET.split(),
+            *flags.split(),
+        ]
+        done = subprocess.run(
+            command,
+            cwd=folder,
+            capture_output=True,
+            text=True,
+            env=os.environ | {'TF_NUM_INTRAOP_THREADS': '1', 'TF_NUM_INTEROP_THREADS': '1'},
+        )
         if done.returncode:
             sys.exit(f'{flags}: {done.stderr[-500:]}')
-        from train import find_run, read_history
+        from seg.train import find_run, read_history
 
         history = read_history(find_run(Path(folder) / 'log')[0])
     return 100 * history['val_miou'][-1], time.perf_counter() - begin
@@ -78,8 +92,11 @@ def main(table, camvid, seeds=2):
     print('|---|' + '---|' * (seeds + 1))
     for name in TABLES[table]:
         values = [results[name, s + 1] for s in range(seeds)]
-        print(f'| {name} | {sum(values) / seeds:.1f} | '
-              + ' | '.join(f'{v:.1f}' for v in values) + ' |')  # fmt: skip
+        print(
+            f'| {name} | {sum(values) / seeds:.1f} | '
+            + ' | '.join(f'{v:.1f}' for v in values)
+            + ' |'
+        )
 
 
 if __name__ == '__main__':

@@ -17,8 +17,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from labels import CAMVID
 from model import LOSSES, Scores, unet, weights_of
+from seg.readers import CAMVID
 
 
 def main(repeats=7):

@@ -23,7 +23,7 @@ from tensorflow.keras.preprocessing.image import ImageDataGenerator
 
 from datapre import trainGenerator
 from main import AUG_ARGS
-from scenes import draw_camvid
+from seg.scenes import draw_camvid
 
 PAIRS = {'article': 30, 'ours': 400}  # a repeat takes a few seconds on each side
 
@@ -32,10 +32,16 @@ def article(folder):
     """The pipeline as the article has it: one generator each, one seed, one-hot in a loop."""
     flows = [
         ImageDataGenerator(**AUG_ARGS).flow_from_directory(
-            folder, classes=[name], class_mode=None, color_mode='rgb', target_size=(360, 480),
-            batch_size=2, seed=1)
+            folder,
+            classes=[name],
+            class_mode=None,
+            color_mode='rgb',
+            target_size=(360, 480),
+            batch_size=2,
+            seed=1,
+        )
         for name in ('train', 'trainannot')
-    ]  # fmt: skip
+    ]
     for image, label in zip(*flows):
         label = label[..., 0]
         one_hot = np.zeros(label.shape + (13,))
@@ -48,8 +54,10 @@ def main(repeats=5):
     with tempfile.TemporaryDirectory() as folder:
         draw_camvid(Path(folder) / 'data', train=24, val=0, test=0, size=(360, 480))
         data = f'{folder}/data'
-        streams = {'article': article(data),
-                   'ours': iter(trainGenerator(2, AUG_ARGS, data, 'train', 'trainannot'))}  # fmt: skip
+        streams = {
+            'article': article(data),
+            'ours': iter(trainGenerator(2, AUG_ARGS, data, 'train', 'trainannot')),
+        }
         rates = {name: [] for name in streams}
         for repeat in range(repeats + 1):  # the first warms up
             for name, stream in streams.items():
@@ -61,8 +69,10 @@ def main(repeats=5):
                 if repeat:
                     rates[name].append(PAIRS[name] / seconds)
     a, o = (float(np.median(rates[name])) for name in ('article', 'ours'))
-    print(f'pairs a second, 360x480, median of {repeats}: article {a:.1f}, ours {o:.1f}, '
-          f'ratio {o / a:.1f}')  # fmt: skip
+    print(
+        f'pairs a second, 360x480, median of {repeats}: article {a:.1f}, ours {o:.1f}, '
+        f'ratio {o / a:.1f}'
+    )
     return o / a
 
 

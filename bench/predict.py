@@ -20,7 +20,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 import numpy as np
 
-from scenes import draw_camvid
+from seg.scenes import draw_camvid
 
 
 def pictures(folder, count):
@@ -37,8 +37,10 @@ def pictures(folder, count):
 
 def memory(folder, count):
     """Peak resident memory, MB, of a process that predicts `count` pictures."""
-    code = (f'import sys; sys.path.insert(0, {str(Path(__file__).parent)!r}); import predict; '
-            f'predict.peak({str(folder)!r}, {count})')  # fmt: skip
+    code = (
+        f'import sys; sys.path.insert(0, {str(Path(__file__).parent)!r}); import predict; '
+        f'predict.peak({str(folder)!r}, {count})'
+    )
     out = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, check=True)
     return float(out.stdout.split()[-1])
 
@@ -47,7 +49,7 @@ def peak(folder, count):
     sys.path.remove(str(Path(__file__).parent))  # our predict.py, not this file
     del sys.modules['predict']
     from model import load_model
-    from predict import predict_files
+    from seg.predict import predict_files
 
     files = sorted(Path(folder, str(count)).iterdir())
     predict_files(load_model(Path(folder) / 'm.hdf5'), files, Path(folder) / f'out{count}')
@@ -57,7 +59,7 @@ def peak(folder, count):
 def main(repeats=5):
     from datapre import read_image
     from model import save_model, unet
-    from predict import predict_files
+    from seg.predict import predict_files
 
     with tempfile.TemporaryDirectory() as folder:
         draw_camvid(Path(folder) / 'data', train=0, val=0, test=30, size=(360, 480))
@@ -77,13 +79,17 @@ def main(repeats=5):
                 seconds['bare'].append(middle - begin)
                 seconds['ours'].append(end - middle)
         bare, ours = (float(np.median(s)) / len(files) for s in seconds.values())
-        print(f'\nseconds a picture, median of {repeats}: bare {bare:.3f}, with reading and writing '
-              f'{ours:.3f}, speed {100 * bare / ours:.0f} %')  # fmt: skip
+        print(
+            f'\nseconds a picture, median of {repeats}: bare {bare:.3f}, with reading and writing '
+            f'{ours:.3f}, speed {100 * bare / ours:.0f} %'
+        )
         for count in (20, 233):
             pictures(folder, count)
         few, many = (memory(folder, count) for count in (20, 233))
-        print(f'peak memory: 20 pictures {few:.0f} MB, 233 pictures {many:.0f} MB, '
-              f'{many - few:.0f} MB more')  # fmt: skip
+        print(
+            f'peak memory: 20 pictures {few:.0f} MB, 233 pictures {many:.0f} MB, '
+            f'{many - few:.0f} MB more'
+        )
 
 
 if __name__ == '__main__':

@@ -45,7 +45,9 @@ def point(filters, size, batch):
         seconds.append(time.perf_counter() - begin)
     unit = 1 << 20 if sys.platform == 'darwin' else 1 << 10
     memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit / 1024
-    print(json.dumps([float(np.median(seconds[3:])), memory, 3 * batch * forward_flops(model) / 1e9]))
+    print(
+        json.dumps([float(np.median(seconds[3:])), memory, 3 * batch * forward_flops(model) / 1e9])
+    )
 
 
 def plot(results, path):
@@ -55,36 +57,54 @@ def plot(results, path):
     for k, factor in enumerate(FACTORS):
         rows = [(v, s) for f, v, s, *_ in results if f == factor]
         across, up = (w - 70) / (len(rows) - 1), (h - 80) / (high - low)
-        dots = [(k * w + 40 + i * across, h - 40 - (np.log2(s) - low) * up)
-                for i, (_, s) in enumerate(rows)]  # fmt: skip
+        dots = [
+            (k * w + 40 + i * across, h - 40 - (np.log2(s) - low) * up)
+            for i, (_, s) in enumerate(rows)
+        ]
         parts.append(f'<text x="{k * w + w / 2}" y="20" font-weight="bold">{factor}</text>')
-        parts.append('<polyline fill="none" stroke="#1f77b4" stroke-width="2" points="'
-                     + ' '.join(f'{x:.0f},{y:.0f}' for x, y in dots) + '"/>')  # fmt: skip
+        parts.append(
+            '<polyline fill="none" stroke="#1f77b4" stroke-width="2" points="'
+            + ' '.join(f'{x:.0f},{y:.0f}' for x, y in dots)
+            + '"/>'
+        )
         for (x, y), (value, s) in zip(dots, rows):
             name = 'x'.join(map(str, value)) if factor == 'size' else value
-            parts.append(f'<circle cx="{x:.0f}" cy="{y:.0f}" r="3" fill="#1f77b4"/>'
-                         f'<text x="{x:.0f}" y="{y - 8:.0f}">{s:.2f} s</text>'
-                         f'<text x="{x:.0f}" y="{h - 16}">{name}</text>')  # fmt: skip
+            parts.append(
+                f'<circle cx="{x:.0f}" cy="{y:.0f}" r="3" fill="#1f77b4"/>'
+                f'<text x="{x:.0f}" y="{y - 8:.0f}">{s:.2f} s</text>'
+                f'<text x="{x:.0f}" y="{h - 16}">{name}</text>'
+            )
     Path(path).write_text(
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {3 * w} {h}" font-family="sans-serif" '
         f'font-size="11" text-anchor="middle"><rect width="{3 * w}" height="{h}" fill="white"/>'
-        f'{"".join(parts)}</svg>\n', 'utf-8')  # fmt: skip
+        f'{"".join(parts)}</svg>\n',
+        'utf-8',
+    )
 
 
 def main(path=None):
     speed, measured, results = sgemm(), {}, []
     print(f'sgemm {speed:.0f} GFLOP/s\n')
-    print('| filters | size | batch | s a step | peak GB | GFLOP/s | of sgemm |\n' + '|---' * 7 + '|')
+    print(
+        '| filters | size | batch | s a step | peak GB | GFLOP/s | of sgemm |\n' + '|---' * 7 + '|'
+    )
     for factor, values in FACTORS.items():
         for value in values:
             args = BASE | {factor: value}
             key = json.dumps(args)
             if key not in measured:
-                done = subprocess.run([sys.executable, __file__, 'point', key], check=True,
-                                      capture_output=True, text=True)  # fmt: skip
+                done = subprocess.run(
+                    [sys.executable, __file__, 'point', key],
+                    check=True,
+                    capture_output=True,
+                    text=True,
+                )
                 measured[key] = s, memory, flops = json.loads(done.stdout.splitlines()[-1])
-                print(f'| {args["filters"]} | {"x".join(map(str, args["size"]))} | {args["batch"]} '
-                      f'| {s:.3f} | {memory:.1f} | {flops / s:.0f} | {flops / s / speed:.2f} |', flush=True)
+                print(
+                    f'| {args["filters"]} | {"x".join(map(str, args["size"]))} | {args["batch"]} '
+                    f'| {s:.3f} | {memory:.1f} | {flops / s:.0f} | {flops / s / speed:.2f} |',
+                    flush=True,
+                )
             results.append((factor, value, *measured[key]))
     if path:
         plot(results, path)

@@ -31,7 +31,9 @@ def article(filters):
 
     def convs(x, level):
         for _ in (1, 2):
-            x = layers.Conv2D(filters << level, 3, padding='same', kernel_initializer='he_normal')(x)
+            x = layers.Conv2D(filters << level, 3, padding='same', kernel_initializer='he_normal')(
+                x
+            )
             x = layers.ReLU()(layers.BatchNormalization()(x))
         return x
 
@@ -42,8 +44,9 @@ def article(filters):
         x = layers.MaxPooling2D()(skips[-1])
     x = convs(x, 4)
     for level in reversed(range(4)):
-        x = layers.Conv2D(filters << level, 2, padding='same', activation='relu',
-                          kernel_initializer='he_normal')(layers.UpSampling2D()(x))  # fmt: skip
+        x = layers.Conv2D(
+            filters << level, 2, padding='same', activation='relu', kernel_initializer='he_normal'
+        )(layers.UpSampling2D()(x))
         x = convs(layers.Concatenate()([skips[level], x]), level)
     model = keras.Model(inputs, layers.Conv2D(CLASSES, 1, activation='softmax')(x))
     model.compile('adam', 'categorical_crossentropy', metrics=['accuracy'])
@@ -61,8 +64,15 @@ def collection(filters):
     import keras
     from keras_unet_collection.models import unet_2d
 
-    model = unet_2d((*SIZE, 3), [filters << i for i in range(5)], CLASSES, batch_norm=True,
-                    pool=True, unpool=False, output_activation='Softmax')  # fmt: skip
+    model = unet_2d(
+        (*SIZE, 3),
+        [filters << i for i in range(5)],
+        CLASSES,
+        batch_norm=True,
+        pool=True,
+        unpool=False,
+        output_activation='Softmax',
+    )
     model.compile(keras.optimizers.Adam(), 'categorical_crossentropy', metrics=['accuracy'])
     return model
 
@@ -81,8 +91,9 @@ def monai_step(filters, x, y):
     from monai.networks.nets import BasicUNet
 
     widths = [filters << i for i in range(5)] + [filters]
-    model = BasicUNet(spatial_dims=2, in_channels=3, out_channels=CLASSES, features=widths,
-                      norm='batch').to(memory_format=torch.channels_last)  # fmt: skip
+    model = BasicUNet(
+        spatial_dims=2, in_channels=3, out_channels=CLASSES, features=widths, norm='batch'
+    ).to(memory_format=torch.channels_last)
     optimizer, loss = torch.optim.Adam(model.parameters()), torch.nn.CrossEntropyLoss()
     x = torch.from_numpy(x.transpose(0, 3, 1, 2).copy()).to(memory_format=torch.channels_last)
     y = torch.from_numpy(y.argmax(-1))
@@ -112,7 +123,9 @@ def forward_flops(model):
     total = 0
     for layer in model.layers:
         if isinstance(layer, (keras.layers.Conv2D, keras.layers.Conv2DTranspose)):
-            tensor = layer.input if isinstance(layer, keras.layers.Conv2DTranspose) else layer.output
+            tensor = (
+                layer.input if isinstance(layer, keras.layers.Conv2DTranspose) else layer.output
+            )
             total += 2 * int(np.prod(tensor.shape[1:3])) * int(np.prod(layer.kernel.shape))
     return total
 
@@ -147,8 +160,12 @@ def measure(filters):
     names = ['article', 'ours'] + [n for n, p in beside.items() if importlib.util.find_spec(p)]
     workers = {}
     for name in names:  # one after the other, so that none warms up beside another
-        workers[name] = subprocess.Popen([sys.executable, __file__, 'work', name, str(filters)],
-                                         stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        workers[name] = subprocess.Popen(
+            [sys.executable, __file__, 'work', name, str(filters)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
         while line := workers[name].stdout.readline():
             if line == 'ready\n':
                 break
@@ -167,13 +184,20 @@ def measure(filters):
 
 
 def main(widths):
-    print('| filters | network | s a step | of the article | GFLOP/s | of sgemm |\n' + '|---' * 6 + '|')
+    print(
+        '| filters | network | s a step | of the article | GFLOP/s | of sgemm |\n'
+        + '|---' * 6
+        + '|'
+    )
     for filters in widths:
         speed, seconds = sgemm(), measure(filters)
         flops = 2 * 3 * forward_flops(ours(filters)) / 1e9
         for name, s in seconds.items():
             rate = f'{flops / s:.0f} | {flops / s / speed:.2f}' if name == 'ours' else ' | '
-            print(f'| {filters} | {name} | {s:.3f} | {s / seconds["article"]:.2f} | {rate} |', flush=True)
+            print(
+                f'| {filters} | {name} | {s:.3f} | {s / seconds["article"]:.2f} | {rate} |',
+                flush=True,
+            )
 
 
 if __name__ == '__main__':

@@ -26,7 +26,7 @@ def camvid():
 @pytest.fixture(scope='session')
 def drawn(tmp_path_factory):
     """A folder of drawn scenes of 48x64 in CamVid's layout: 8 train, 3 val, 3 test. Read only."""
-    from scenes import draw_camvid
+    from seg.scenes import draw_camvid
 
     folder = tmp_path_factory.mktemp('data') / 'drawn'
     draw_camvid(folder, train=8, val=3, test=3, size=(48, 64), seed=0)

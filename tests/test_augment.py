@@ -13,21 +13,43 @@ from hypothesis import strategies as st
 from PIL import Image, ImageEnhance, ImageOps
 from tensorflow.keras.preprocessing.image import ImageDataGenerator
 
-import augment
 import datapre
 import main
-import report
-from augment import parse
-from labels import CAMVID, InputError
+from seg import augment, report
+from seg.augment import parse
+from seg.readers import CAMVID, InputError
 
 PAIR = [
-    'scale=0.5', 'scale=0.75-1.6', 'rotate=40', 'shear=20', 'shift=0.3', 'flip', 'vflip',
-    'crop=19x23', 'gamma=1', 'brightness=0.4', 'hue=0.5', 'saturation=1', 'contrast=1', 'noise=0.3',
-    'channel_shift=0.3', 'jitter=0.5', 'augmix=0.3', 'augmix=1', 'cutout=0.7', 'cutout=0.7:void',
-    'erasing', 'erasing=0.9:void', 'gridmask=0.5', 'gridmask:void', 'hide', 'hide=0.5:void',
-    'crop=50x60,scale=0.5,rotate=30,shear=10,shift=0.2,flip,vflip', 'noise@0.5',
+    'scale=0.5',
+    'scale=0.75-1.6',
+    'rotate=40',
+    'shear=20',
+    'shift=0.3',
+    'flip',
+    'vflip',
+    'crop=19x23',
+    'gamma=1',
+    'brightness=0.4',
+    'hue=0.5',
+    'saturation=1',
+    'contrast=1',
+    'noise=0.3',
+    'channel_shift=0.3',
+    'jitter=0.5',
+    'augmix=0.3',
+    'augmix=1',
+    'cutout=0.7',
+    'cutout=0.7:void',
+    'erasing',
+    'erasing=0.9:void',
+    'gridmask=0.5',
+    'gridmask:void',
+    'hide',
+    'hide=0.5:void',
+    'crop=50x60,scale=0.5,rotate=30,shear=10,shift=0.2,flip,vflip',
+    'noise@0.5',
     'scale=0.5,flip,jitter=0.3,augmix@0.5,hide=0.2:void',
-]  # fmt: skip
+]
 MIX = ['mixup=0.4', 'mixup=0.01', 'cutmix', 'fmix', 'classmix', 'classmix=1', 'cutmix@0.5,mixup']
 CHANGED = {'geometry', 'dropping'}  # families that may change the label
 some = settings(max_examples=4, deadline=None, derandomize=True)
@@ -208,8 +230,14 @@ def test_warp_against_scipy(mode, out):
     rng = np.random.default_rng(len(mode))
     image, label = pair_of(43, 58, 2)
     for _ in range(4):
-        draw = (rng.uniform(-40, 40), *rng.uniform(-9, 9, 2), rng.uniform(-20, 20),
-                *rng.uniform(0.6, 1.5, 2), rng.random() < 0.5, rng.random() < 0.5)  # fmt: skip
+        draw = (
+            rng.uniform(-40, 40),
+            *rng.uniform(-9, 9, 2),
+            rng.uniform(-20, 20),
+            *rng.uniform(0.6, 1.5, 2),
+            rng.random() < 0.5,
+            rng.random() < 0.5,
+        )
         m = matrix_by_hand(43, 58, *draw, out=out)
 
         def by_scipy(x, order, fill, m=m):
@@ -248,8 +276,12 @@ def test_geometry_means_what_it_says():
     assert (flipped[1] == label[::-1, ::-1]).all()
     for k in range(20):  # a crop is a window of the picture, found where the label says
         window, cut = apply('crop=9x12', image, label, 1, k)
-        places = [(y, x) for y in range(16) for x in range(25)
-                  if np.allclose(image[y : y + 9, x : x + 12], window, atol=1e-5)]  # fmt: skip
+        places = [
+            (y, x)
+            for y in range(16)
+            for x in range(25)
+            if np.allclose(image[y : y + 9, x : x + 12], window, atol=1e-5)
+        ]
         assert len(places) == 1
         ((y, x),) = places
         assert (label[y : y + 9, x : x + 12] == cut).all()
@@ -264,8 +296,11 @@ def test_geometry_means_what_it_says():
     assert np.isclose(larger.sum(), image.sum(), rtol=1e-5)
     turned = [apply('rotate=90-90', x, y, 1) for x, y in [pair_of(21, 21, 1)]][0]
     x, y = pair_of(21, 21, 1)
-    assert any(np.allclose(turned[0], np.rot90(x, k), atol=1e-4) and
-               (turned[1] == np.rot90(y, k)).mean() > 0.9 for k in (1, 3))  # fmt: skip
+    assert any(
+        np.allclose(turned[0], np.rot90(x, k), atol=1e-4)
+        and (turned[1] == np.rot90(y, k)).mean() > 0.9
+        for k in (1, 3)
+    )
 
 
 def test_crops_reach_every_place_equally():
@@ -369,8 +404,11 @@ def test_augmix_is_a_change_of_levels():
 
 def over_draws(function, n=1000):
     """function(seed) over n seeds, in one graph."""
-    run = tf.function(lambda: tf.map_fn(lambda k: function(tf.stack([17, k])), tf.range(n),
-                                        fn_output_signature=tf.float32))  # fmt: skip
+    run = tf.function(
+        lambda: tf.map_fn(
+            lambda k: function(tf.stack([17, k])), tf.range(n), fn_output_signature=tf.float32
+        )
+    )
     return run().numpy()
 
 
@@ -430,8 +468,9 @@ def test_mixing_ratio(name):
     images = tf.stack([tf.zeros((h, w, 1)), tf.ones((h, w, 1))])
     labels = tf.constant(np.arange(h * w).reshape(h, w) % 10)  # ten classes of one size
     one_hot = tf.one_hot([labels, labels], 10)
-    shares = over_draws(lambda seed: tf.reduce_mean(
-        parse(name).mix(images, one_hot, seed)[0], (1, 2, 3)))  # fmt: skip
+    shares = over_draws(
+        lambda seed: tf.reduce_mean(parse(name).mix(images, one_hot, seed)[0], (1, 2, 3))
+    )
     shares = np.concatenate([shares[:, 0], 1 - shares[:, 1]])  # what came from the other
     rng = np.random.default_rng(0)
     if name == 'classmix=0.5':
@@ -455,8 +494,10 @@ def test_mixing_ratio(name):
 def test_fmix_makes_few_blobs():
     images = tf.stack([tf.zeros((64, 80, 1)), tf.ones((64, 80, 1))])
     one_hot = tf.ones((2, 64, 80, 1))
-    pieces = [scipy.ndimage.label(augment.fmix(images, one_hot, (1, k), 1)[0].numpy()[0, ..., 0])[1]
-              for k in range(20)]  # fmt: skip
+    pieces = [
+        scipy.ndimage.label(augment.fmix(images, one_hot, (1, k), 1)[0].numpy()[0, ..., 0])[1]
+        for k in range(20)
+    ]
     assert np.median(pieces) <= 6  # white noise makes hundreds
 
 

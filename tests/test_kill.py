@@ -17,13 +17,32 @@ import pytest
 import main as program
 
 ROOT = Path(program.__file__).parent
-FLAGS = ['train', '--filters', '4', '--steps', '3', '--epochs', '10', '--batch-size', '2',
-         '--num-class', '13', '--optimizer', 'muon', '--ema', '0.9']  # fmt: skip
+FLAGS = [
+    'train',
+    '--filters',
+    '4',
+    '--steps',
+    '3',
+    '--epochs',
+    '10',
+    '--batch-size',
+    '2',
+    '--num-class',
+    '13',
+    '--optimizer',
+    'muon',
+    '--ema',
+    '0.9',
+]
 
 
 def start(folder, *flags):
-    return subprocess.Popen([sys.executable, ROOT / 'main.py', *flags], cwd=folder,
-                            stdout=open(folder / 'out.log', 'ab'), stderr=subprocess.STDOUT)  # fmt: skip
+    return subprocess.Popen(
+        [sys.executable, ROOT / 'main.py', *flags],
+        cwd=folder,
+        stdout=open(folder / 'out.log', 'ab'),
+        stderr=subprocess.STDOUT,
+    )
 
 
 def final(folder):
@@ -51,16 +70,22 @@ def test_killed_and_resumed_is_never_killed(uninterrupted, drawn, tmp_path, repe
     progress, values, seconds = uninterrupted
     rng = random.Random(repeat)
     process = start(tmp_path, *FLAGS, '--data', drawn)
-    while not list(tmp_path.glob('.camvid.part*')) and not list(tmp_path.glob('camvid.hdf5')) \
-            and process.poll() is None:  # fmt: skip
+    while (
+        not list(tmp_path.glob('.camvid.part*'))
+        and not list(tmp_path.glob('camvid.hdf5'))
+        and process.poll() is None
+    ):
         time.sleep(0.002)
     # Every other kill falls into a save; the first is that of the first model file.
     if repeat % 2:
         time.sleep(rng.uniform(0, seconds))
         saves = ('.camvid.part*', 'log/*/.state.part*')
         until = time.perf_counter() + 1
-        while process.poll() is None and time.perf_counter() < until and not any(
-                list(tmp_path.glob(s)) for s in saves):  # fmt: skip
+        while (
+            process.poll() is None
+            and time.perf_counter() < until
+            and not any(list(tmp_path.glob(s)) for s in saves)
+        ):
             time.sleep(0.001)
     else:
         time.sleep(rng.uniform(0, seconds) * (repeat > 0))
@@ -76,6 +101,7 @@ def test_killed_and_resumed_is_never_killed(uninterrupted, drawn, tmp_path, repe
     assert len(list(tmp_path.glob('log/*'))) == 1
     worst = max(np.abs(values[k].astype(float) - ours[k]).max() for k in values)
     print(f'largest difference {worst:.2g}')
-    np.testing.assert_allclose(resumed['history']['val_loss'], progress['history']['val_loss'],
-                               rtol=1e-3)  # fmt: skip
+    np.testing.assert_allclose(
+        resumed['history']['val_loss'], progress['history']['val_loss'], rtol=1e-3
+    )
     assert worst < 1e-3 and np.isclose(resumed['best'], progress['best'], rtol=1e-3)

@@ -19,14 +19,15 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from PIL import Image
 
-import check as C
-import labels as L
-from labels import CAMVID, TWO_CLASSES, ClassTable, InputError
+import seg.check as C
+import seg.readers as L
+from seg.readers import CAMVID, TWO_CLASSES, ClassTable, InputError
 
 FIVE = ClassTable(
     ('ground', 'wall', 'roof', 'tree', '天空'),
-    ((0, 0, 0), (200, 30, 30), (30, 200, 30), (30, 30, 200), (230, 220, 40)), ('scored',) * 5
-)  # fmt: skip
+    ((0, 0, 0), (200, 30, 30), (30, 200, 30), (30, 30, 200), (230, 220, 40)),
+    ('scored',) * 5,
+)
 
 
 def scene(n=5, size=(48, 64), seed=0):
@@ -51,14 +52,16 @@ def palette_picture(label, colours):
 
 def png(path, width, height, depth, kind, rows):
     """A PNG of any bit depth, by hand: PIL writes only some. `rows` are packed bytes."""
+
     def chunk(name, data):
         crc = struct.pack('>I', zlib.crc32(name + data))
         return struct.pack('>I', len(data)) + name + data + crc
 
     head = struct.pack('>IIBBBBB', width, height, depth, kind, 0, 0, 0)
     body = zlib.compress(b''.join(b'\0' + r for r in rows))
-    Path(path).write_bytes(b'\x89PNG\r\n\x1a\n' + chunk(b'IHDR', head) + chunk(b'IDAT', body)
-                           + chunk(b'IEND', b''))  # fmt: skip
+    Path(path).write_bytes(
+        b'\x89PNG\r\n\x1a\n' + chunk(b'IHDR', head) + chunk(b'IDAT', body) + chunk(b'IEND', b'')
+    )
 
 
 def index(i):
@@ -236,28 +239,42 @@ def four_bit_tiff(path):
 
 
 BAD_LABELS = {
-    'index outside': (save(lambda: corner(scene(), 7)),
-                      ['value 7', 'row 7, column 9', '0..4', 'nearest is 4']),
-    'unknown colour': (save(lambda: corner(FIVE.palette[scene()], (199, 33, 30))),
-                       ['#C7211E', 'row 7, column 9', 'wall', '3 units']),
-    'alpha': (save(lambda: corner(np.dstack([FIVE.palette[scene()], scene() * 0 + 255]), 100)),
-              ['alpha 100', 'row 7, column 9']),
+    'index outside': (
+        save(lambda: corner(scene(), 7)),
+        ['value 7', 'row 7, column 9', '0..4', 'nearest is 4'],
+    ),
+    'unknown colour': (
+        save(lambda: corner(FIVE.palette[scene()], (199, 33, 30))),
+        ['#C7211E', 'row 7, column 9', 'wall', '3 units'],
+    ),
+    'alpha': (
+        save(lambda: corner(np.dstack([FIVE.palette[scene()], scene() * 0 + 255]), 100)),
+        ['alpha 100', 'row 7, column 9'],
+    ),
     'cmyk': (lambda p: colour(0).convert('CMYK').save(p, 'TIFF'), ['CMYK']),
     '16-bit rgb': (lambda p: png(p, 3, 2, 16, 2, [bytes(range(18))] * 2), ['RGB;16B']),
     '4-bit tiff': (four_bit_tiff, ['4 bits a pixel']),
     '4-bit grey': (lambda p: png(p, 4, 2, 4, 0, [b'\x01\x21'] * 2), ['4 bits a pixel']),
-    'fractions': (lambda p: Image.fromarray(scene() / np.float32(2)).save(p, 'TIFF'),
-                  ['fractions']),
+    'fractions': (
+        lambda p: Image.fromarray(scene() / np.float32(2)).save(p, 'TIFF'),
+        ['fractions'],
+    ),
     'negative': (lambda p: Image.fromarray(scene() - np.int32(1)).save(p, 'TIFF'), ['value -1']),
-    'instance ids': (save(lambda: corner(scene().astype(np.uint16), 26001)),
-                     ['value 26001', 'row 7, column 9']),
-    'pages': (lambda p: Image.fromarray(scene()).save(
-        p, 'TIFF', save_all=True, append_images=[Image.fromarray(scene())]), ['2 pages']),
+    'instance ids': (
+        save(lambda: corner(scene().astype(np.uint16), 26001)),
+        ['value 26001', 'row 7, column 9'],
+    ),
+    'pages': (
+        lambda p: Image.fromarray(scene()).save(
+            p, 'TIFF', save_all=True, append_images=[Image.fromarray(scene())]
+        ),
+        ['2 pages'],
+    ),
     'zero bytes': (lambda p: p.write_bytes(b''), ['0 bytes']),
     'text': (lambda p: p.write_text('hello'), ['not a picture']),
     'bomb': (lambda p: png(p, 60000, 60000, 8, 0, [b'']), ['declares more than 67108864']),
     'smaller bomb': (lambda p: png(p, 9000, 9000, 8, 0, [b'']), ['9000x9000']),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize('name', BAD_LABELS)
@@ -287,8 +304,16 @@ def test_exif(tmp_path, orientation):
     """Upright is what the tag says: undoing a rotation that PIL made gives the picture back."""
     upright = Image.fromarray(np.kron(scene(5, (12, 18)), np.full((8, 8), 50, np.uint8)))
     T = Image.Transpose
-    undo = [None, T.FLIP_LEFT_RIGHT, T.ROTATE_180, T.FLIP_TOP_BOTTOM, T.TRANSPOSE, T.ROTATE_90,
-            T.TRANSVERSE, T.ROTATE_270][orientation - 1]  # fmt: skip
+    undo = [
+        None,
+        T.FLIP_LEFT_RIGHT,
+        T.ROTATE_180,
+        T.FLIP_TOP_BOTTOM,
+        T.TRANSPOSE,
+        T.ROTATE_90,
+        T.TRANSVERSE,
+        T.ROTATE_270,
+    ][orientation - 1]
     exif = Image.Exif()
     exif[0x0112] = orientation
     for name in ('a.png', 'a.jpg', 'raw.tif', 'lzw.tif'):
@@ -326,8 +351,13 @@ def test_speed(tmp_path):
 
 
 @settings(max_examples=60, deadline=None)
-@given(arrays(st.sampled_from([np.uint8, np.uint16, np.int64]), st.tuples(*[st.integers(1, 9)] * 2),
-              elements=st.integers(0, 200)))  # fmt: skip
+@given(
+    arrays(
+        st.sampled_from([np.uint8, np.uint16, np.int64]),
+        st.tuples(*[st.integers(1, 9)] * 2),
+        elements=st.integers(0, 200),
+    )
+)
 def test_unique_is_numpys(label):
     got = L.unique_labels(label)
     for ours, theirs in zip(got, np.unique(label, True, True, True), strict=True):
@@ -398,14 +428,25 @@ def test_written_tables_read_back(table):
             L.write_classes(Path(d) / 'classes.csv', table)
 
 
-@pytest.mark.parametrize('text, words', [
-    ('', 'empty table'), ('name,r,g,b\n', 'empty table'),
-    ('name,r,g,b\na,1,2,3\nb,1,2,3\n', 'line 3: colour #010203'),
-    ('a,1,2,3\n\na,1,2,4\n', 'line 3: name a'), ('a,1,2,300\n', 'line 1'), ('a,1,x,3\n', 'line 1'),
-    ('name,r,g,b\na,1,2\n', 'line 2'), (',1,2,3\n', 'line 1'), ('a,1,2,3,vold\n', "line 1.*'vold'"),
-    ('name,r,g,b,role\na,1,2,3,void\n', 'every class is void'),
-    ('\n'.join(f'c{i},{i % 256},{i // 256},0' for i in range(256)), '1 to 255 classes, found 256'),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    'text, words',
+    [
+        ('', 'empty table'),
+        ('name,r,g,b\n', 'empty table'),
+        ('name,r,g,b\na,1,2,3\nb,1,2,3\n', 'line 3: colour #010203'),
+        ('a,1,2,3\n\na,1,2,4\n', 'line 3: name a'),
+        ('a,1,2,300\n', 'line 1'),
+        ('a,1,x,3\n', 'line 1'),
+        ('name,r,g,b\na,1,2\n', 'line 2'),
+        (',1,2,3\n', 'line 1'),
+        ('a,1,2,3,vold\n', "line 1.*'vold'"),
+        ('name,r,g,b,role\na,1,2,3,void\n', 'every class is void'),
+        (
+            '\n'.join(f'c{i},{i % 256},{i // 256},0' for i in range(256)),
+            '1 to 255 classes, found 256',
+        ),
+    ],
+)
 def test_broken_class_files(tmp_path, text, words):
     (tmp_path / 'classes.csv').write_text(text)
     with pytest.raises(InputError, match=f'classes.csv.*{words}'):
@@ -430,15 +471,20 @@ def touch(folder, *names):
     return folder
 
 
-@pytest.mark.parametrize('images, truth', [
-    (['a.jpg', 'b.png'], ['a.png', 'b.tif']),
-    (['a.jpg', 'b 2.JPG'], ['a_mask.png', 'b 2_mask.png']),
-    (['0001TP_1.png', '0001TP_2.png'], ['0001TP_1_L.png', '0001TP_2_L.png']),
-    (['街.jpg', '路.jpg'], ['街-label.png', '路_gt.png']), (['cat_L.png'], ['cat_L_mask.png']),
-    (['x_1_leftImg8bit.png'], ['x_1_gtFine_labelIds.png']), (['1_sat.jpg'], ['1_mask.png']),
-    (['image_1.png', 'image_2.png'], ['label_1.png', 'label_2.png']),
-    (['caf\u00e9.png'], ['cafe\u0301.png']),  # one name in the two forms of Unicode
-])  # fmt: skip
+@pytest.mark.parametrize(
+    'images, truth',
+    [
+        (['a.jpg', 'b.png'], ['a.png', 'b.tif']),
+        (['a.jpg', 'b 2.JPG'], ['a_mask.png', 'b 2_mask.png']),
+        (['0001TP_1.png', '0001TP_2.png'], ['0001TP_1_L.png', '0001TP_2_L.png']),
+        (['街.jpg', '路.jpg'], ['街-label.png', '路_gt.png']),
+        (['cat_L.png'], ['cat_L_mask.png']),
+        (['x_1_leftImg8bit.png'], ['x_1_gtFine_labelIds.png']),
+        (['1_sat.jpg'], ['1_mask.png']),
+        (['image_1.png', 'image_2.png'], ['label_1.png', 'label_2.png']),
+        (['caf\u00e9.png'], ['cafe\u0301.png']),  # one name in the two forms of Unicode
+    ],
+)
 def test_pairs(tmp_path, images, truth):
     touch(tmp_path / 'i', *images, '.DS_Store', 'Thumbs.db', '._a.png', 'notes.txt')
     touch(tmp_path / 'm', *truth, '.DS_Store', 'Thumbs.db', '._a.png')
@@ -459,15 +505,22 @@ def test_patterns(tmp_path):
     assert len(L.list_pictures(tmp_path / 'd' / '**' / '*_mask.png')) == 2
 
 
-@pytest.mark.parametrize('images, truth, words', [
-    (['a.png', 'b.png'], ['a.png'], r'b\.png: no label in .*m of the same name'),
-    (['a.png'], ['a.png', 'scene_12.png'], r'scene_12\.png: no image'),
-    (['scene_1.png', 'scene_23.png'], ['scene_1.png', 'scene_32.png'], r'name is scene_32\.png'),
-    (['A.png'], ['a.png'], 'upper and lower case'),
-    (['a.png', 'a.jpg'], ['a.png'], r'a\.png: the same name as a\.jpg'),
-    (['a.png'], ['a_mask.png', 'a_gt.png'], 'the same name as a_gt.png'),
-    ([], ['a.png'], 'found none'),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    'images, truth, words',
+    [
+        (['a.png', 'b.png'], ['a.png'], r'b\.png: no label in .*m of the same name'),
+        (['a.png'], ['a.png', 'scene_12.png'], r'scene_12\.png: no image'),
+        (
+            ['scene_1.png', 'scene_23.png'],
+            ['scene_1.png', 'scene_32.png'],
+            r'name is scene_32\.png',
+        ),
+        (['A.png'], ['a.png'], 'upper and lower case'),
+        (['a.png', 'a.jpg'], ['a.png'], r'a\.png: the same name as a\.jpg'),
+        (['a.png'], ['a_mask.png', 'a_gt.png'], 'the same name as a_gt.png'),
+        ([], ['a.png'], 'found none'),
+    ],
+)
 def test_bad_pairs(tmp_path, images, truth, words):
     with pytest.raises(InputError, match=words):
         L.pair_files(touch(tmp_path / 'i', *images), touch(tmp_path / 'm', *truth))
@@ -511,7 +564,8 @@ def with_file(name, write):
         write_set(f)
         write(f / name)
         return f
-    return build  # fmt: skip
+
+    return build
 
 
 def cut(path):
@@ -534,57 +588,116 @@ def rotated(path):
 BROKEN = {
     '0/255 for thirteen classes': (drawn(hard), CAMVID, ['0 and 255', '--num-class 2', 'has 13']),
     '0/255 as RGB': (drawn(lambda i: hard(i).convert('RGB')), CAMVID, ['0 and 255', 'has 13']),
-    '0/1 and 0/255': (drawn(lambda i: Image.fromarray(scene(2)) if i else hard(0)), TWO_CLASSES,
-                      ['0.png', '1.png', '0 and 255', 'foreground or no class']),
+    '0/1 and 0/255': (
+        drawn(lambda i: Image.fromarray(scene(2)) if i else hard(0)),
+        TWO_CLASSES,
+        ['0.png', '1.png', '0 and 255', 'foreground or no class'],
+    ),
     'jpeg': (drawn(colour, name='{}.jpg'), FIVE, ['JPEG', '.jpg', '--repair']),
     'anti-aliased colours': (drawn(lambda i: soft(colour(i))), FIVE, ['anti-aliased', '--repair']),
-    'anti-aliased mask': (drawn(lambda i: soft(hard(i))), TWO_CLASSES,
-                          ['anti-aliased', '--repair', '0 and 255']),
+    'anti-aliased mask': (
+        drawn(lambda i: soft(hard(i))),
+        TWO_CLASSES,
+        ['anti-aliased', '--repair', '0 and 255'],
+    ),
     'anti-aliased, no table': (drawn(lambda i: soft(hard(i))), None, ['anti-aliased']),
-    'near colours': (drawn(lambda i: colour(i).point(lambda v: v + 3)), FIVE,
-                     ['3 units', '--repair']),
-    'unknown colour': (with_file('trainannot/1.png', lambda p: corner(
-        FIVE.palette[scene()], (199, 130, 30)).save(p)), FIVE,
-        ['trainannot/1.png', '#C7821E', 'row 7, column 9', 'nearest is', '--classes']),
-    'value outside': (with_file('valannot/4.png', save(lambda: corner(scene(), 9))), FIVE,
-                      ['valannot/4.png', 'value 9', 'row 7, column 9', '0..4']),
-    'counted from 1': (drawn(lambda i: index(i).point(lambda v: v + 1)), FIVE,
-                       ['value 5', 'start at 1']),
-    'palette of no table': (drawn(lambda i: palette_picture(
-        scene(seed=i), [(i, 9, 9) for i in range(8)])), TWO_CLASSES, ['value 4', '0..1']),
+    'near colours': (
+        drawn(lambda i: colour(i).point(lambda v: v + 3)),
+        FIVE,
+        ['3 units', '--repair'],
+    ),
+    'unknown colour': (
+        with_file(
+            'trainannot/1.png', lambda p: corner(FIVE.palette[scene()], (199, 130, 30)).save(p)
+        ),
+        FIVE,
+        ['trainannot/1.png', '#C7821E', 'row 7, column 9', 'nearest is', '--classes'],
+    ),
+    'value outside': (
+        with_file('valannot/4.png', save(lambda: corner(scene(), 9))),
+        FIVE,
+        ['valannot/4.png', 'value 9', 'row 7, column 9', '0..4'],
+    ),
+    'counted from 1': (
+        drawn(lambda i: index(i).point(lambda v: v + 1)),
+        FIVE,
+        ['value 5', 'start at 1'],
+    ),
+    'palette of no table': (
+        drawn(lambda i: palette_picture(scene(seed=i), [(i, 9, 9) for i in range(8)])),
+        TWO_CLASSES,
+        ['value 4', '0..1'],
+    ),
     'no label': (with_file('trainannot/1.png', Path.unlink), FIVE, ['train/1.png: no label']),
     'no image': (with_file('train/1.png', Path.unlink), FIVE, ['trainannot/1.png: no image']),
-    'case': (with_file('trainannot/1.png', lambda p: (
-        p.rename(p.with_name('A1.png')),
-        (p.parents[1] / 'train/1.png').rename(p.parents[1] / 'train/a1.png'))), FIVE,
-        ['a1.png: no label', 'A1.png', 'upper and lower case']),
+    'case': (
+        with_file(
+            'trainannot/1.png',
+            lambda p: (
+                p.rename(p.with_name('A1.png')),
+                (p.parents[1] / 'train/1.png').rename(p.parents[1] / 'train/a1.png'),
+            ),
+        ),
+        FIVE,
+        ['a1.png: no label', 'A1.png', 'upper and lower case'],
+    ),
     'truncated image': (with_file('train/1.png', cut), FIVE, ['train/1.png: damaged']),
     'truncated label': (with_file('trainannot/1.png', cut), FIVE, ['trainannot/1.png: damaged']),
     'empty image': (with_file('train/1.png', empty), FIVE, ['train/1.png: empty, 0 bytes']),
     'empty label': (with_file('trainannot/1.png', empty), FIVE, ['annot/1.png: empty, 0 bytes']),
-    'bomb': (with_file('train/1.png', lambda p: png(p, 60000, 60000, 8, 2, [b''])), FIVE,
-             ['train/1.png: declares']),
-    'another size': (with_file('trainannot/1.png', save(lambda: Image.new('L', (64, 40)))), FIVE,
-                     ['trainannot/1.png: label of 40x64', '48x64']),
+    'bomb': (
+        with_file('train/1.png', lambda p: png(p, 60000, 60000, 8, 2, [b''])),
+        FIVE,
+        ['train/1.png: declares'],
+    ),
+    'another size': (
+        with_file('trainannot/1.png', save(lambda: Image.new('L', (64, 40)))),
+        FIVE,
+        ['trainannot/1.png: label of 40x64', '48x64'],
+    ),
     'EXIF turns it': (with_file('train/1.png', rotated), FIVE, ['EXIF turns the image', '64x48']),
-    'alpha': (with_file('trainannot/1.png', save(lambda: Image.new('RGBA', (64, 48), (0,) * 4))),
-              FIVE, ['trainannot/1.png: alpha 0', 'row 0, column 0']),
-    '16 bits': (with_file('trainannot/1.png', save(
-        lambda: corner(scene().astype(np.uint16), 7001))), FIVE, ['value 7001']),
-    'CMYK label': (with_file('trainannot/1.png', lambda p: photo().convert('CMYK').save(p, 'TIFF')),
-                   FIVE, ['trainannot/1.png', 'mode CMYK']),
-    'empty table': (with_file('classes.csv', lambda p: p.write_text('name,r,g,b\n')), None,
-                    ['empty table']),
-    'repeated colour': (with_file('classes.csv', lambda p: p.write_text('a,1,1,1\nb,1,1,1\n')),
-                        None, ['classes.csv, line 2', '#010101']),
-    'symlink loop': (with_file('train/9.png', lambda p: p.symlink_to(p)), FIVE,
-                     ['train/9.png: a symbolic link']),
-    'two of a name': (with_file('train/1.jpg', save(photo)), FIVE,
-                      ['1.png: the same name as 1.jpg']),
+    'alpha': (
+        with_file('trainannot/1.png', save(lambda: Image.new('RGBA', (64, 48), (0,) * 4))),
+        FIVE,
+        ['trainannot/1.png: alpha 0', 'row 0, column 0'],
+    ),
+    '16 bits': (
+        with_file('trainannot/1.png', save(lambda: corner(scene().astype(np.uint16), 7001))),
+        FIVE,
+        ['value 7001'],
+    ),
+    'CMYK label': (
+        with_file('trainannot/1.png', lambda p: photo().convert('CMYK').save(p, 'TIFF')),
+        FIVE,
+        ['trainannot/1.png', 'mode CMYK'],
+    ),
+    'empty table': (
+        with_file('classes.csv', lambda p: p.write_text('name,r,g,b\n')),
+        None,
+        ['empty table'],
+    ),
+    'repeated colour': (
+        with_file('classes.csv', lambda p: p.write_text('a,1,1,1\nb,1,1,1\n')),
+        None,
+        ['classes.csv, line 2', '#010101'],
+    ),
+    'symlink loop': (
+        with_file('train/9.png', lambda p: p.symlink_to(p)),
+        FIVE,
+        ['train/9.png: a symbolic link'],
+    ),
+    'two of a name': (
+        with_file('train/1.jpg', save(photo)),
+        FIVE,
+        ['1.png: the same name as 1.jpg'],
+    ),
     'only void': (drawn(lambda i: Image.new('L', (64, 48), 11)), CAMVID, ['no training pixel']),
-    'no valannot': (with_file('valannot', lambda p: p.rename(p.with_name('old'))), FIVE,
-                    ['valannot: expected a folder']),
-}  # fmt: skip
+    'no valannot': (
+        with_file('valannot', lambda p: p.rename(p.with_name('old'))),
+        FIVE,
+        ['valannot: expected a folder'],
+    ),
+}
 
 
 def look(folder, table, **kwargs):
@@ -640,7 +753,8 @@ def each_image(change, suffix='.png'):
             picture = change(Image.open(p))
             p.unlink()
             picture.save(p.with_suffix(suffix))
-    return build  # fmt: skip
+
+    return build
 
 
 def turned_square(f):
@@ -660,31 +774,52 @@ def three_sizes(f):
 
 # name: (builder, table, words that a warning holds)
 WARNED = {
-    'start at 1': (drawn(lambda i: Image.fromarray(scene(4, seed=i) + np.uint8(1))), FIVE,
-                   ['start at 1', 'ground']),
-    'one value': (with_file('trainannot/1.png', save(lambda: Image.new('L', (64, 48)))), FIVE,
-                  ['one single value', 'trainannot/1.png']),
+    'start at 1': (
+        drawn(lambda i: Image.fromarray(scene(4, seed=i) + np.uint8(1))),
+        FIVE,
+        ['start at 1', 'ground'],
+    ),
+    'one value': (
+        with_file('trainannot/1.png', save(lambda: Image.new('L', (64, 48)))),
+        FIVE,
+        ['one single value', 'trainannot/1.png'],
+    ),
     'labels alike': (alike, FIVE, ['nearly equal', '0.png', '2.png']),
     'in two splits': (duplicate, FIVE, ['in two splits', 'train/0.png', 'val/4.bmp']),
     'late class': (late, FIVE, ['only outside the training', '天空']),
     'absent class': (write_set, L.numbered_classes(6), ['never occur', 'class 5']),
     'one class takes all': (outnumbered, TWO_CLASSES, ['Background', '99.9']),
-    'JPEG that kept its values': (drawn(lambda i: Image.new('L', (64, 48), 0 if i else 255),
-                                        name='{}.jpg'), TWO_CLASSES, ['JPEG']),
-    '16-bit images': (each_image(lambda p: Image.fromarray(
-        np.asarray(p)[..., 0] * np.uint16(16))), FIVE, ['16 bits', '4080']),
+    'JPEG that kept its values': (
+        drawn(lambda i: Image.new('L', (64, 48), 0 if i else 255), name='{}.jpg'),
+        TWO_CLASSES,
+        ['JPEG'],
+    ),
+    '16-bit images': (
+        each_image(lambda p: Image.fromarray(np.asarray(p)[..., 0] * np.uint16(16))),
+        FIVE,
+        ['16 bits', '4080'],
+    ),
     'CMYK images': (each_image(lambda p: p.convert('CMYK'), '.jpg'), FIVE, ['CMYK', '0.jpg']),
     'RGBA images': (each_image(lambda p: p.convert('RGBA')), FIVE, ['alpha']),
     'EXIF upside down': (turned_square, FIVE, ['EXIF', 'train/1.jpg']),
     'three sizes': (three_sizes, FIVE, ['3 sizes', '--size 48x64']),
-    'palette without a table': (drawn(lambda i: palette_picture(scene(seed=i), FIVE.colours)),
-                                None, ['palette', 'no class table']),
-    'palette in another order': (drawn(lambda i: palette_picture(
-        4 - scene(seed=i), FIVE.colours[::-1])), FIVE, ['palette', 'colour', 'index']),
-    'two kinds': (with_file('trainannot/1.png', lambda p: colour(1).save(p)), FIVE,
-                  ['several kinds', '5 grey', '1 rgb']),
+    'palette without a table': (
+        drawn(lambda i: palette_picture(scene(seed=i), FIVE.colours)),
+        None,
+        ['palette', 'no class table'],
+    ),
+    'palette in another order': (
+        drawn(lambda i: palette_picture(4 - scene(seed=i), FIVE.colours[::-1])),
+        FIVE,
+        ['palette', 'colour', 'index'],
+    ),
+    'two kinds': (
+        with_file('trainannot/1.png', lambda p: colour(1).save(p)),
+        FIVE,
+        ['several kinds', '5 grey', '1 rgb'],
+    ),
     'no val': (with_file('val', lambda p: p.rename(p.with_name('old'))), FIVE, ['--val-split']),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize('name', WARNED)
@@ -752,8 +887,10 @@ def test_values_of_8_and_16_bits_are_told_apart(tmp_path):
 def test_counts_and_weights_by_brute_force(tmp_path):
     write_set(tmp_path, lambda i: Image.fromarray(scene(5 if i % 2 or i > 3 else 4, seed=i)))
     r = look(tmp_path, FIVE)
-    truth = {s: np.stack([np.asarray(Image.open(p)) for p in (tmp_path / f'{s}annot').iterdir()])
-             for s in ('train', 'val')}  # fmt: skip
+    truth = {
+        s: np.stack([np.asarray(Image.open(p)) for p in (tmp_path / f'{s}annot').iterdir()])
+        for s in ('train', 'val')
+    }
     for c in r['classes']:
         for s, a in truth.items():
             assert c['percent'][s] == pytest.approx(100 * (a == c['index']).mean())
@@ -794,8 +931,12 @@ def test_the_table_is_found_or_guessed(tmp_path):
 def test_where_there_is_no_data_set(tmp_path):
     (tmp_path / 'imgs').mkdir()
     no = tmp_path / 'no'
-    for kwargs, words in (({'folder': tmp_path}, 'imgs'), ({'folder': no}, 'no such folder'),
-                          ({'images': tmp_path}, 'both'), ({}, 'expected')):  # fmt: skip
+    for kwargs, words in (
+        ({'folder': tmp_path}, 'imgs'),
+        ({'folder': no}, 'no such folder'),
+        ({'images': tmp_path}, 'both'),
+        ({}, 'expected'),
+    ):
         with pytest.raises(InputError, match=words):
             C.check(**kwargs)
 
@@ -806,8 +947,11 @@ def test_camvid():
     folder, start = Path(os.environ['CAMVID']), time.process_time()
     r = look(folder, CAMVID)
     assert (time.process_time() - start) / 2 < 8  # of two cores, however busy they are
-    rows = [line.split('|')[1:-1] for line in (folder / 'README.md').read_text().splitlines()
-            if line.startswith(('| train |', '| val |'))]  # fmt: skip
+    rows = [
+        line.split('|')[1:-1]
+        for line in (folder / 'README.md').read_text().splitlines()
+        if line.startswith(('| train |', '| val |'))
+    ]
     for split, *shares in rows:
         ours = [f'{c["percent"][split.strip()]:.3f}' for c in r['classes'][:12]]
         assert ours == [s.strip() for s in shares]

@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 
 import main as program
-from labels import CAMVID
+from seg.readers import CAMVID
 
 ROOT = Path(program.__file__).parent
 TINY = ['--filters', '2', '--epochs', '1', '--steps', '2']
@@ -75,7 +75,8 @@ def test_the_whole_job(done, drawn):
     saved = json.loads((log / 'settings.json').read_text())
     assert saved['settings']['filters'] == 2 and 'tensorflow' in saved['versions']
     assert sorted(p.name for p in drawn.iterdir()) == sorted(
-        ['test', 'testannot', 'train', 'trainannot', 'val', 'valannot'])  # only read
+        ['test', 'testannot', 'train', 'trainannot', 'val', 'valannot']
+    )  # only read
 
 
 def test_tensorboard_holds_scalars_and_pictures(done):
@@ -92,8 +93,10 @@ def test_tensorboard_holds_scalars_and_pictures(done):
 
 
 def test_three_lines_of_plain_keras_open_the_result(done):
-    script = ('import keras, numpy\nmodel = keras.models.load_model("camvid.hdf5")\n'
-              'print(model.predict(numpy.zeros((1, 48, 64, 3)), verbose=0).shape)')  # fmt: skip
+    script = (
+        'import keras, numpy\nmodel = keras.models.load_model("camvid.hdf5")\n'
+        'print(model.predict(numpy.zeros((1, 48, 64, 3)), verbose=0).shape)'
+    )
     out = subprocess.run([sys.executable, '-c', script], cwd=done, capture_output=True, text=True)
     assert out.stdout.strip() == '(1, 48, 64, 13)', out.stderr
 
@@ -101,7 +104,7 @@ def test_three_lines_of_plain_keras_open_the_result(done):
 def test_the_articles_main2(drawn, here):
     """Its script with only the two module names, fit and predict(steps=) changed."""
     shutil.copytree(drawn, here / 'CamVid')
-    (here / 'main2.py').write_text('''
+    (here / 'main2.py').write_text("""
 from model import *
 from datapre import *
 import warnings
@@ -129,12 +132,17 @@ model.load_weights('camvid.hdf5')
 test_gene = testGenerator(test_path='CamVid/test')
 results = model.predict(test_gene, steps=3, verbose=1)
 saveResult('CamVid/testpred/', results)
-''')  # fmt: skip
-    out = subprocess.run([sys.executable, 'main2.py'], capture_output=True, text=True,
-                         env=os.environ | {'PYTHONPATH': str(ROOT)})  # fmt: skip
+""")
+    out = subprocess.run(
+        [sys.executable, 'main2.py'],
+        capture_output=True,
+        text=True,
+        env=os.environ | {'PYTHONPATH': str(ROOT)},
+    )
     assert out.returncode == 0, out.stderr[-2000:]
     assert sorted(p.name for p in (here / 'CamVid/testpred').iterdir()) == [
-        f'{i}_predict.png' for i in range(3)]  # fmt: skip
+        f'{i}_predict.png' for i in range(3)
+    ]
     assert (here / 'camvid.hdf5').exists() and list((here / 'log').rglob('events*'))
 
 
@@ -145,7 +153,9 @@ def test_help_names_every_flag_and_answers_at_once():
     seconds = []
     for _ in range(3):
         begin = time.perf_counter()
-        out = subprocess.run([sys.executable, ROOT / 'main.py', '--help'], capture_output=True, text=True)
+        out = subprocess.run(
+            [sys.executable, ROOT / 'main.py', '--help'], capture_output=True, text=True
+        )
         seconds.append(time.perf_counter() - begin)
     assert out.returncode == 0 and 'tensorflow' not in out.stderr
     for word in ('train', 'predict', 'evaluate', 'sample', '--filters', '--resume', '--data'):
@@ -154,11 +164,14 @@ def test_help_names_every_flag_and_answers_at_once():
 
 
 def test_sample_draws_trains_and_never_touches_camvid_hdf5(here, capsys, monkeypatch):
-    import scenes
+    from seg import scenes
 
     draw = scenes.draw_camvid
-    monkeypatch.setattr(scenes, 'draw_camvid', lambda folder, **k: draw(
-        folder, train=4, val=2, test=2, size=(48, 64), seed=k['seed']))  # fmt: skip
+    monkeypatch.setattr(
+        scenes,
+        'draw_camvid',
+        lambda folder, **k: draw(folder, train=4, val=2, test=2, size=(48, 64), seed=k['seed']),
+    )
     (here / 'camvid.hdf5').write_text('mine')
     status, out, _ = run(capsys, 'sample', *TINY)
     assert status == 0 and 'mIoU' in out and 'sample/testpred/' in out
@@ -168,8 +181,8 @@ def test_sample_draws_trains_and_never_touches_camvid_hdf5(here, capsys, monkeyp
 
 def test_a_miniature_training_reaches_its_floor(here, capsys):
     """250 steps reach 20 to 24 % mIoU; below the floor something between label and score has broken."""
-    from scenes import draw_camvid
-    from train import find_run, read_history
+    from seg.scenes import draw_camvid
+    from seg.train import find_run, read_history
 
     draw_camvid(here / 'sample', train=64, val=12, test=1, size=(64, 96), seed=3)
     flags = '--preset sample --filters 8 --epochs 2 --steps 125'.split()
@@ -264,8 +277,8 @@ def test_evaluate_prints_the_scores_of_an_oracle(done, drawn, here, capsys):
 
 def test_class_weights_are_those_of_the_files(drawn):
     from datapre import Pairs
-    from labels import pair_files
-    from train import label_weights
+    from seg.readers import pair_files
+    from seg.train import label_weights
 
     files = pair_files(drawn / 'train', drawn / 'trainannot')
     counts = sum(np.bincount(np.asarray(Image.open(p)).ravel(), minlength=13) for _, p in files)
@@ -278,9 +291,9 @@ def test_class_weights_are_those_of_the_files(drawn):
 
 
 def test_ema_keeps_and_scores_the_average_of_the_weights(drawn, here, monkeypatch):
-    import train
     from datapre import Pairs
-    from labels import pair_files
+    from seg import train
+    from seg.readers import pair_files
 
     seen = []
 
@@ -305,10 +318,16 @@ def test_ema_keeps_and_scores_the_average_of_the_weights(drawn, here, monkeypatc
     assert any(np.abs(m - w).max() > 1e-4 for m, w in zip(averages[best], seen[best]))
     assert model.get_layer('down1_norm1').momentum == 0.8
 
-    pairs = Pairs(pair_files(drawn / 'val', drawn / 'valannot'), CAMVID)  # what was scored is it, too
+    pairs = Pairs(
+        pair_files(drawn / 'val', drawn / 'valannot'), CAMVID
+    )  # what was scored is it, too
     x, y = (np.stack(part) for part in zip(*(pairs[i] for i in range(3))))
-    p = np.take_along_axis(model.predict(x / np.float32(255), verbose=0), np.int64(y)[..., None], -1)
-    loss = [-np.log(p[i:j, ..., 0][np.isin(y[i:j], CAMVID.scored)]).mean() for i, j in ((0, 2), (2, 3))]
+    p = np.take_along_axis(
+        model.predict(x / np.float32(255), verbose=0), np.int64(y)[..., None], -1
+    )
+    loss = [
+        -np.log(p[i:j, ..., 0][np.isin(y[i:j], CAMVID.scored)]).mean() for i, j in ((0, 2), (2, 3))
+    ]
     assert np.isclose((2 * loss[0] + loss[1]) / 3, min(losses), rtol=1e-3)
 
 
@@ -316,7 +335,7 @@ def test_resume(drawn, here, capsys):
     """Stopped after one epoch of two and resumed: the state of the run that was not stopped."""
     flags = ['train', '--data', drawn, '--filters', '2', '--steps', '2', '--epochs']
     assert run(capsys, *flags, '2', '--log', 'whole', '--model', 'whole.hdf5')[0] == 0
-    import train
+    from seg import train
 
     class Stop(train.State):
         def on_epoch_end(self, epoch, logs=None):
@@ -342,8 +361,21 @@ def test_resume(drawn, here, capsys):
 @pytest.mark.parametrize('flags', [[], ['--no-batch-norm']])
 def test_a_learning_rate_out_of_bounds_stops_and_names_the_batch(flags, copy, here, capsys):
     (here / 'camvid.hdf5').write_text('mine')
-    line = refused(capsys, 'train', '--data', 'data', '--filters', '2', '--steps', '20', '--epochs',
-                   '1', '--learning-rate', '1e6', *flags)  # fmt: skip
+    line = refused(
+        capsys,
+        'train',
+        '--data',
+        'data',
+        '--filters',
+        '2',
+        '--steps',
+        '20',
+        '--epochs',
+        '1',
+        '--learning-rate',
+        '1e6',
+        *flags,
+    )
     assert 'the loss is' in line and 'step ' in line and 'learning rate 1e+06' in line
     named = [p.name for p in (copy / 'train').iterdir() if p.name in line]
     assert len(named) == 2 and (here / 'camvid.hdf5').read_text() == 'mine'
@@ -351,8 +383,8 @@ def test_a_learning_rate_out_of_bounds_stops_and_names_the_batch(flags, copy, he
 
 def test_the_guard_names_the_files_of_the_very_batch(drawn, monkeypatch):
     from datapre import Pairs, train_batches
-    from labels import InputError, pair_files
-    from train import Guard
+    from seg.readers import InputError, pair_files
+    from seg.train import Guard
 
     pairs = Pairs(pair_files(drawn / 'train', drawn / 'trainannot'), CAMVID)
     settings = dict(batch_size=3, steps=4, seed=9, model='m')
@@ -363,8 +395,11 @@ def test_the_guard_names_the_files_of_the_very_batch(drawn, monkeypatch):
         guard.on_train_batch_end(2, {'loss': float('nan')})
     images, _ = list(train_batches(pairs, 3, 13, seed=9).take(7))[-1]  # epoch 2, step 3
     for image in images:
-        same = [p for p, _ in pairs.pairs
-                if np.allclose(np.asarray(Image.open(p)) / 255, image, atol=1e-5)]  # fmt: skip
+        same = [
+            p
+            for p, _ in pairs.pairs
+            if np.allclose(np.asarray(Image.open(p)) / 255, image, atol=1e-5)
+        ]
         assert str(same[0]) in str(e.value)
 
 
@@ -375,16 +410,20 @@ def test_a_picture_with_nan_is_named_before_training(copy, capsys):
     image.unlink()
     Image.fromarray(deep).save(image.with_suffix('.tif'))
     assert 'train_0003.tif: holds values that are not finite' in refused(
-        capsys, 'train', '--data', 'data', *TINY)  # fmt: skip
+        capsys, 'train', '--data', 'data', *TINY
+    )
 
 
 def test_a_picture_that_vanishes_during_training_is_named(copy, capsys, monkeypatch):
     import datapre
-    import train
+    from seg import train
 
     monkeypatch.setattr(datapre, 'CACHE_BYTES', 0)
-    monkeypatch.setattr(train.Estimate, 'on_epoch_begin', lambda *_: [
-        p.unlink() for p in (copy / 'train').glob('*.png')])  # fmt: skip
+    monkeypatch.setattr(
+        train.Estimate,
+        'on_epoch_begin',
+        lambda *_: [p.unlink() for p in (copy / 'train').glob('*.png')],
+    )
     line = refused(capsys, 'train', '--data', 'data', '--filters', '2', '--steps', '50')
     assert 'train_0' in line and 'no such file' in line
 
@@ -393,8 +432,23 @@ def test_ctrl_c_stops_after_the_step_and_says_how_to_go_on(drawn, here):
     import signal
 
     process = subprocess.Popen(
-        [sys.executable, ROOT / 'main.py', 'train', '--data', drawn, '--filters', '2', '--epochs',
-         '500', '--steps', '2'], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        [
+            sys.executable,
+            ROOT / 'main.py',
+            'train',
+            '--data',
+            drawn,
+            '--filters',
+            '2',
+            '--epochs',
+            '500',
+            '--steps',
+            '2',
+        ],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
     while not list(here.glob('log/*/state.npz')) and process.poll() is None:
         time.sleep(0.05)
     process.send_signal(signal.SIGINT)
@@ -406,10 +460,17 @@ def test_ctrl_c_stops_after_the_step_and_says_how_to_go_on(drawn, here):
 
 def test_the_jax_backend_trains_predicts_and_resumes(drawn, here):
     pytest.importorskip('jax')
-    for flags in (['train', '--data', drawn, *TINY, '--epochs', '2'], ['train', '--resume'],
-                  ['predict', drawn / 'test']):  # fmt: skip
-        out = subprocess.run([sys.executable, ROOT / 'main.py', *flags], capture_output=True,
-                             text=True, env=os.environ | {'KERAS_BACKEND': 'jax'})  # fmt: skip
+    for flags in (
+        ['train', '--data', drawn, *TINY, '--epochs', '2'],
+        ['train', '--resume'],
+        ['predict', drawn / 'test'],
+    ):
+        out = subprocess.run(
+            [sys.executable, ROOT / 'main.py', *flags],
+            capture_output=True,
+            text=True,
+            env=os.environ | {'KERAS_BACKEND': 'jax'},
+        )
         assert out.returncode == 0, out.stderr[-2000:]
     assert len(list((here / 'predicted').glob('*.png'))) == 3
 
@@ -425,21 +486,38 @@ def edit(path, values):
 
 
 MISTAKES = {
-    'empty folder': (lambda d: [p.unlink() for p in (d / 'train').iterdir()], ['train', 'found none']),
+    'empty folder': (
+        lambda d: [p.unlink() for p in (d / 'train').iterdir()],
+        ['train', 'found none'],
+    ),
     'no label': (lambda d: (d / 'trainannot/train_0003.png').unlink(), ['train_0003.png', 'label']),
     'no image': (lambda d: (d / 'val/val_0001.png').unlink(), ['val_0001.png', 'image']),
-    'truncated': (lambda d: (d / 'train/train_0002.png').write_bytes(
-        (d / 'train/train_0002.png').read_bytes()[:900]), ['train_0002.png', 'damaged']),
-    'truncated label': (lambda d: (d / 'valannot/val_0002.png').write_bytes(
-        (d / 'valannot/val_0002.png').read_bytes()[:100]), ['val_0002.png']),
+    'truncated': (
+        lambda d: (d / 'train/train_0002.png').write_bytes(
+            (d / 'train/train_0002.png').read_bytes()[:900]
+        ),
+        ['train_0002.png', 'damaged'],
+    ),
+    'truncated label': (
+        lambda d: (d / 'valannot/val_0002.png').write_bytes(
+            (d / 'valannot/val_0002.png').read_bytes()[:100]
+        ),
+        ['val_0002.png'],
+    ),
     'text as png': (lambda d: (d / 'train/train_0001.png').write_text('hello'), ['train_0001.png']),
-    'sizes differ': (lambda d: Image.new('RGB', (60, 48)).save(d / 'train/train_0004.png'),
-                     ['train_0004.png', '48x60', '48x64']),
-    'label size': (lambda d: Image.new('L', (64, 40)).save(d / 'trainannot/train_0004.png'),
-                   ['train_0004.png', '40x64']),
-    'label value': (lambda d: edit(d / 'trainannot/train_0005.png', {(7, 9): 77}),
-                    ['trainannot/train_0005.png', '77', 'row 7', 'column 9']),
-}  # fmt: skip
+    'sizes differ': (
+        lambda d: Image.new('RGB', (60, 48)).save(d / 'train/train_0004.png'),
+        ['train_0004.png', '48x60', '48x64'],
+    ),
+    'label size': (
+        lambda d: Image.new('L', (64, 40)).save(d / 'trainannot/train_0004.png'),
+        ['train_0004.png', '40x64'],
+    ),
+    'label value': (
+        lambda d: edit(d / 'trainannot/train_0005.png', {(7, 9): 77}),
+        ['trainannot/train_0005.png', '77', 'row 7', 'column 9'],
+    ),
+}
 
 
 @pytest.mark.parametrize('name', MISTAKES)
@@ -459,19 +537,22 @@ def test_without_data_two_lines_say_how_to_get_it(here, capsys):
     assert 'CamVid: expected' in error and 'main.py download' in error and 'sample' in error
 
 
-@pytest.mark.parametrize('argv, words', [
-    (['trian'], ['trian', 'did you mean train']),
-    (['--filtres', '3'], ['--filtres', 'did you mean --filters']),
-    (['--filters', '0'], ['--filters', '1 to 1024', '0']),
-    (['--epochs', 'many'], ['--epochs', 'many']),
-    (['--learning-rate', 'nan'], ['--learning-rate']),
-    (['--size', '360'], ['360x480']),
-    (['--size', '8x8'], ['16']),
-    (['--loss', 'mes'], ['mes', 'did you mean mse']),
-    (['--num-class', '-3'], ['--num-class']),
-    (['--resume'], ['--resume', 'log']),
-    (['predict', 'nowhere.png'], ['nowhere.png']),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    'argv, words',
+    [
+        (['trian'], ['trian', 'did you mean train']),
+        (['--filtres', '3'], ['--filtres', 'did you mean --filters']),
+        (['--filters', '0'], ['--filters', '1 to 1024', '0']),
+        (['--epochs', 'many'], ['--epochs', 'many']),
+        (['--learning-rate', 'nan'], ['--learning-rate']),
+        (['--size', '360'], ['360x480']),
+        (['--size', '8x8'], ['16']),
+        (['--loss', 'mes'], ['mes', 'did you mean mse']),
+        (['--num-class', '-3'], ['--num-class']),
+        (['--resume'], ['--resume', 'log']),
+        (['predict', 'nowhere.png'], ['nowhere.png']),
+    ],
+)
 def test_wrong_arguments_are_named(argv, words, here, capsys):
     line = refused(capsys, *argv)
     for word in words:
@@ -485,14 +566,27 @@ def test_wrong_models_are_named(done, drawn, here, capsys):
     assert 'expected a Keras model' in refused(capsys, 'predict', test)
     (here / 'cut.hdf5').write_bytes((done / 'camvid.hdf5').read_bytes()[:5000])
     assert 'cut.hdf5' in refused(capsys, 'predict', test, '--model', 'cut.hdf5')
-    line = refused(capsys, 'train', '--data', drawn, *TINY, '--num-class', '14', '--weights',
-                   done / 'camvid.hdf5', '--model', 'new.hdf5')  # fmt: skip
+    line = refused(
+        capsys,
+        'train',
+        '--data',
+        drawn,
+        *TINY,
+        '--num-class',
+        '14',
+        '--weights',
+        done / 'camvid.hdf5',
+        '--model',
+        'new.hdf5',
+    )
     assert 'do not fit' in line
 
 
 def test_output_that_can_not_be_written(done, drawn, here, capsys):
     (here / 'file').write_text('x')
-    line = refused(capsys, 'predict', drawn / 'test', '--model', done / 'camvid.hdf5', '--output', 'file')
+    line = refused(
+        capsys, 'predict', drawn / 'test', '--model', done / 'camvid.hdf5', '--output', 'file'
+    )
     assert 'file' in line and '--output' in line
     assert 'file' in refused(capsys, 'train', '--data', drawn, *TINY, '--log', 'file')
 

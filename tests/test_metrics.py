@@ -11,8 +11,7 @@ from hypothesis import strategies as st
 from PIL import Image
 from sklearn import metrics as oracle
 
-from labels import CAMVID, ClassTable, InputError, indices_to_colours
-from metrics import (
+from seg.metrics import (
     confusion,
     evaluate_masks,
     format_scores,
@@ -20,10 +19,14 @@ from metrics import (
     warnings,
     write_scores,
 )
+from seg.readers import CAMVID, ClassTable, InputError, indices_to_colours
 
 # Void in the middle: the scored classes are not the first n indices.
-TABLE = ClassTable(('road', 'void', '天空', 'tree'), ((9, 9, 9), (0, 0, 0), (1, 2, 3), (0, 99, 0)),
-                   ('scored', 'void', 'scored', 'scored'))  # fmt: skip
+TABLE = ClassTable(
+    ('road', 'void', '天空', 'tree'),
+    ((9, 9, 9), (0, 0, 0), (1, 2, 3), (0, 99, 0)),
+    ('scored', 'void', 'scored', 'scored'),
+)
 ROAD, VOID, SKY, TREE, NONE = 0, 1, 2, 3, 255
 
 
@@ -59,8 +62,12 @@ def images(classes):
 
 
 @settings(max_examples=150, deadline=None)
-@given(images([ROAD, VOID, SKY, TREE, NONE]), images([ROAD, SKY, TREE]), st.booleans(),
-       images([ROAD, VOID, SKY, TREE, NONE]))  # fmt: skip
+@given(
+    images([ROAD, VOID, SKY, TREE, NONE]),
+    images([ROAD, SKY, TREE]),
+    st.booleans(),
+    images([ROAD, VOID, SKY, TREE, NONE]),
+)
 def test_every_figure_is_the_brute_force_one(truth, prediction, masks, mask):
     prediction = mask if masks else prediction
     counts = confusion(truth, prediction, TABLE, other=masks)
@@ -161,8 +168,9 @@ def test_shapes_that_differ_are_refused():
 
 def test_as_many_classes_as_a_label_can_hold():
     n = 255
-    table = ClassTable(tuple(map(str, range(n))), tuple((i, 0, 0) for i in range(n)),
-                       ('scored',) * n)  # fmt: skip
+    table = ClassTable(
+        tuple(map(str, range(n))), tuple((i, 0, 0) for i in range(n)), ('scored',) * n
+    )
     truth = np.arange(n, dtype=np.uint8)
     assert (confusion(truth, truth[::-1], table) == np.eye(n)[::-1]).all()
     assert confusion(truth, np.full(n, 255, np.uint8), table, other=True)[:, n].sum() == n
@@ -198,13 +206,16 @@ def test_scores_file(tmp_path):
 @pytest.fixture
 def folder(tmp_path):
     """Writes {name: label} as images (empty files: only their names count) and labels."""
+
     def write(labels, what='labels', colour=False):
         (tmp_path / what).mkdir()
         for name, label in labels.items():
             picture = indices_to_colours(label, TABLE) if colour else label
             Image.fromarray(picture).save(tmp_path / what / f'{name}.png')
-        return [(tmp_path / 'images' / f'{name}.png', tmp_path / what / f'{name}.png')
-                for name in labels]  # fmt: skip
+        return [
+            (tmp_path / 'images' / f'{name}.png', tmp_path / what / f'{name}.png')
+            for name in labels
+        ]
 
     return write
 
@@ -293,15 +304,21 @@ def test_guard_names_a_class_that_is_never_predicted():
     assert warnings(counts, TABLE) == []
 
 
-@pytest.mark.parametrize('losses, fires', [
-    ([2.3] * 6, True),
-    ([2.3] * 5, False),  # five values, four steps
-    ([2.3, 2.301, 2.299, 2.302, 2.298, 2.3], True),  # never fell
-    ([2.3, 1.0, 0.5] + [0.3] * 6, True),  # stuck to the digit
-    ([2.3, 1.0, 0.5, 0.3, 0.2991, 0.2988, 0.2986, 0.2984, 0.2983], False),  # slow, late in a run
-    ([0.5, 0.6, 0.7, 0.8, 0.9, 1.0], False),  # moves, if up
-    ([math.nan] * 9, False),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    'losses, fires',
+    [
+        ([2.3] * 6, True),
+        ([2.3] * 5, False),  # five values, four steps
+        ([2.3, 2.301, 2.299, 2.302, 2.298, 2.3], True),  # never fell
+        ([2.3, 1.0, 0.5] + [0.3] * 6, True),  # stuck to the digit
+        (
+            [2.3, 1.0, 0.5, 0.3, 0.2991, 0.2988, 0.2986, 0.2984, 0.2983],
+            False,
+        ),  # slow, late in a run
+        ([0.5, 0.6, 0.7, 0.8, 0.9, 1.0], False),  # moves, if up
+        ([math.nan] * 9, False),
+    ],
+)
 def test_guard_watches_val_loss(losses, fires):
     lines = warnings(GOOD, TABLE, losses)
     assert [line[:22] for line in lines] == ['val_loss has not moved'] * fires

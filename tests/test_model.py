@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 from keras import ops
 
-from labels import CAMVID, InputError, class_table
 from model import (
     LOSSES,
     ModelCheckpoint,
@@ -24,6 +23,7 @@ from model import (
     unet,
     weights_of,
 )
+from seg.readers import CAMVID, InputError, class_table
 
 N = len(CAMVID)
 
@@ -53,7 +53,12 @@ def test_360_rows_are_padded_to_368_evenly_and_cropped_back():
 def test_five_levels_four_skips_doubling_filters():
     net = unet(input_size=(32, 48, 3), filters=2)
     names = [layer.name for layer in net.layers]
-    assert [n for n in names if n.startswith('concat')] == ['concat4', 'concat3', 'concat2', 'concat1']
+    assert [n for n in names if n.startswith('concat')] == [
+        'concat4',
+        'concat3',
+        'concat2',
+        'concat1',
+    ]
     assert [n for n in names if n.startswith('pool')] == ['pool1', 'pool2', 'pool3', 'pool4']
     for level in range(1, 5):
         skip, up = net.get_layer(f'concat{level}').input
@@ -90,8 +95,10 @@ def test_fused_batch_norm_is_keras_batch_norm():
     x = tf.constant(rng.normal(3, 2, (2, 3, 5, 4)).astype('float32'))
     r = rng.normal(size=(2, 3, 5, 4)).astype('float32')
     results = []
-    for layer in (keras.layers.BatchNormalization(momentum=0.9),
-                  _fused(keras.layers.BatchNormalization(momentum=0.9))):  # fmt: skip
+    for layer in (
+        keras.layers.BatchNormalization(momentum=0.9),
+        _fused(keras.layers.BatchNormalization(momentum=0.9)),
+    ):
         layer.build(x.shape)
         layer.gamma.assign([0.5, 1, 2, -1])
         layer.beta.assign([0, 1, -1, 2])
@@ -110,8 +117,9 @@ def test_sliced_crop_is_keras_cropping():
     x = tf.random.stateless_normal((2, 7, 9, 3), (1, 2))
     results = []
     for wrap in (lambda layer: layer, _sliced):
-        net = keras.Model(i := keras.Input((7, 9, 3)),
-                          wrap(keras.layers.Cropping2D(((1, 2), (0, 3))))(i))  # fmt: skip
+        net = keras.Model(
+            i := keras.Input((7, 9, 3)), wrap(keras.layers.Cropping2D(((1, 2), (0, 3))))(i)
+        )
         with tf.GradientTape() as tape:
             tape.watch(x)
             y = net(x)
@@ -121,9 +129,15 @@ def test_sliced_crop_is_keras_cropping():
         np.testing.assert_array_equal(stock, sliced)
 
 
-@pytest.mark.parametrize('shape, filters, size, rate', [
-    ((2, 6, 9, 32), 32, 3, 1), ((1, 12, 15, 40), 30, 3, 2), ((1, 5, 4, 30), 40, 3, 4),
-    ((2, 4, 5, 64), 16, 1, 1)])  # fmt: skip
+@pytest.mark.parametrize(
+    'shape, filters, size, rate',
+    [
+        ((2, 6, 9, 32), 32, 3, 1),
+        ((1, 12, 15, 40), 30, 3, 2),
+        ((1, 5, 4, 30), 40, 3, 4),
+        ((2, 4, 5, 64), 16, 1, 1),
+    ],
+)
 def test_convolution_by_products_is_keras_convolution(monkeypatch, shape, filters, size, rate):
     tf = pytest.importorskip('tensorflow')
     monkeypatch.setattr('model._avx2_alone', lambda: True)
@@ -147,8 +161,10 @@ def test_convolution_by_products_is_keras_convolution(monkeypatch, shape, filter
 def test_muon_by_gram_matrix_is_keras_muon(shape):
     x = np.random.default_rng(0).normal(size=shape).astype('float32')
     x[:, 2] = x[:, 3]  # and with less than full rank
-    stock, own = (o(0.1).zeropower_via_newtonschulz5(keras.ops.array(x), 5)
-                  for o in (keras.optimizers.Muon, Muon))  # fmt: skip
+    stock, own = (
+        o(0.1).zeropower_via_newtonschulz5(keras.ops.array(x), 5)
+        for o in (keras.optimizers.Muon, Muon)
+    )
     np.testing.assert_allclose(stock, own, atol=2e-5)
 
 
@@ -159,8 +175,9 @@ def test_muon_moves_kernels_by_orthogonal_matrices_and_the_rest_by_adam():
     compile_model(net, CAMVID, learning_rate=0.01, optimizer='muon')
     before = {v.path: v.numpy() for v in net.trainable_variables}
     rng = np.random.default_rng(0)
-    net.train_on_batch(rng.random((2, 64, 64, 3), np.float32),
-                       one_hot(rng.integers(0, 11, (2, 64, 64))))
+    net.train_on_batch(
+        rng.random((2, 64, 64, 3), np.float32), one_hot(rng.integers(0, 11, (2, 64, 64)))
+    )
     for v in net.trainable_variables:
         moved = v.numpy() - before[v.path]
         if v.path.endswith('kernel') and v.path.split('/')[0] not in ('down1_conv1', 'scores'):
@@ -197,8 +214,16 @@ def test_he_initialisation():
     assert kernel.std() == pytest.approx(np.sqrt(2 / (9 * 256)), rel=0.05)
 
 
-@pytest.mark.parametrize('wrong', [dict(input_size=(15, 32, 3)), dict(fusion='sum'), dict(stride=3),
-                                   dict(input_size=(None, None, 3)), dict(loss='huber')])  # fmt: skip
+@pytest.mark.parametrize(
+    'wrong',
+    [
+        dict(input_size=(15, 32, 3)),
+        dict(fusion='sum'),
+        dict(stride=3),
+        dict(input_size=(None, None, 3)),
+        dict(loss='huber'),
+    ],
+)
 def test_nonsense_is_refused(wrong):
     with pytest.raises(ValueError, match='expected'):
         unet(**{'input_size': (32, 32, 3), 'filters': 1} | wrong)
@@ -249,8 +274,9 @@ def test_loss_is_its_definition_and_void_gives_no_gradient(name, activation):
     hit = np.asarray(output) if name == 'focal' else None
     if name == 'crossentropy+dice':
         shares = probability / probability.sum(-1, keepdims=True)
-        expected = (numpy_loss('categorical_crossentropy', one_hot(label), shares, counted)
-                    + numpy_loss('dice', one_hot(label), probability, counted))  # fmt: skip
+        expected = numpy_loss(
+            'categorical_crossentropy', one_hot(label), shares, counted
+        ) + numpy_loss('dice', one_hot(label), probability, counted)
     else:
         expected = numpy_loss(name, one_hot(label), probability, counted, hit)
     # relu says 0 and more than 1, where float32 clips no finer than 6e-8
@@ -296,8 +322,9 @@ def test_mixed_rows_mix_their_weights():
     target, weight = target_and_weight(ops.convert_to_tensor(y), weights)
     np.testing.assert_allclose(weight, [[0.25 + 3, 0.4, 0]], rtol=1e-6)
     share = 0.25 / (0.25 + 3)
-    np.testing.assert_allclose(np.asarray(target)[0, :, :4:3], [[share, 1 - share], [1, 0], [0, 0]],
-                               rtol=1e-6)  # fmt: skip
+    np.testing.assert_allclose(
+        np.asarray(target)[0, :, :4:3], [[share, 1 - share], [1, 0], [0, 0]], rtol=1e-6
+    )
 
 
 @pytest.mark.parametrize('name', ['categorical_crossentropy', 'crossentropy+dice'])
@@ -311,7 +338,9 @@ def test_cross_entropy_of_mixed_and_weighted_rows_is_its_definition(name):
     y[1, 2] = 0  # no class at all
     class_weights = rng.uniform(0.5, 4, N)
     counted = np.where(np.arange(N) < 11, class_weights, 0)
-    net = keras.Model(i := keras.Input((3, 4, N)), keras.layers.Activation('softmax', name='softmax')(i))
+    net = keras.Model(
+        i := keras.Input((3, 4, N)), keras.layers.Activation('softmax', name='softmax')(i)
+    )
     compile_model(net, CAMVID, name, class_weights=class_weights)
 
     def expected(logits):
@@ -361,10 +390,17 @@ def test_file_opens_in_plain_keras_without_this_repository(tmp_path, suffix):
     save_model(net, path)
     assert os.listdir(tmp_path) == [path.name]
     np.save(tmp_path / 'x.npy', x)
-    script = (f'import keras, numpy\nm = keras.models.load_model({str(path)!r})\n'
-              'numpy.save("y.npy", m.predict(numpy.load("x.npy")))')  # fmt: skip
-    subprocess.run([sys.executable, '-c', script], cwd=tmp_path, check=True, capture_output=True,
-                   env={k: v for k, v in os.environ.items() if k != 'PYTHONPATH'})  # fmt: skip
+    script = (
+        f'import keras, numpy\nm = keras.models.load_model({str(path)!r})\n'
+        'numpy.save("y.npy", m.predict(numpy.load("x.npy")))'
+    )
+    subprocess.run(
+        [sys.executable, '-c', script],
+        cwd=tmp_path,
+        check=True,
+        capture_output=True,
+        env={k: v for k, v in os.environ.items() if k != 'PYTHONPATH'},
+    )
     np.testing.assert_allclose(np.load(tmp_path / 'y.npy'), expected, atol=1e-6)
     assert load_model(path).class_table == CAMVID
 
@@ -448,8 +484,14 @@ class Custom(keras.layers.Layer):
 
 
 @pytest.mark.parametrize('suffix', ['.hdf5', '.keras'])
-@pytest.mark.parametrize('layer', [lambda: keras.layers.Lambda(lambda x: x * 2), Custom,
-                                   lambda: keras.layers.Activation(plain_function)])  # fmt: skip
+@pytest.mark.parametrize(
+    'layer',
+    [
+        lambda: keras.layers.Lambda(lambda x: x * 2),
+        Custom,
+        lambda: keras.layers.Activation(plain_function),
+    ],
+)
 def test_a_model_that_brings_code_is_refused(tmp_path, suffix, layer):
     inputs = keras.Input((16, 16, 3))
     path = tmp_path / f'm{suffix}'
@@ -467,8 +509,12 @@ def plain_function(x):
 def test_a_model_of_stock_layers_is_opened(tmp_path):
     """Layers that ours has not: separable convolutions, a nested model, a sum."""
     inputs = keras.Input((16, 16, 3))
-    inner = keras.Sequential([keras.layers.SeparableConv2D(4, 3, padding='same', activation='relu'),
-                              keras.layers.LayerNormalization()])  # fmt: skip
+    inner = keras.Sequential(
+        [
+            keras.layers.SeparableConv2D(4, 3, padding='same', activation='relu'),
+            keras.layers.LayerNormalization(),
+        ]
+    )
     both = keras.layers.Add()([inner(inputs), keras.layers.Conv2D(4, 1)(inputs)])
     outputs = keras.layers.Softmax()(both)
     model = keras.Model(inputs, outputs)

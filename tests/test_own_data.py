@@ -34,7 +34,10 @@ def shapes(folder, count=15, seed=0):
     rng = np.random.default_rng(seed)
     for i in range(count):
         h, w = [(96, 128), (128, 160), (160, 144)][i % 3]
-        picture, mask = Image.new('RGB', (w, h), (120, 120, 110)), Image.new('RGB', (w, h), COLOURS[0])
+        picture, mask = (
+            Image.new('RGB', (w, h), (120, 120, 110)),
+            Image.new('RGB', (w, h), COLOURS[0]),
+        )
         for _ in range(14):
             kind = int(rng.integers(1, 5))
             x, y, r = int(rng.integers(0, w)), int(rng.integers(0, h)), int(rng.integers(12, 24))
@@ -77,12 +80,25 @@ def test_from_check_to_score(draw, floor, tmp_path, monkeypatch, capsys):
         classes = 2 if draw is microscope else 5
         assert clean.dtype == np.uint8 and clean.max() < classes
     split = ['--val-split', '0.2']
-    status, out = command(capsys, 'train', *data, *split, '--size', '128x128', '--filters', '8',
-                          '--epochs', '3', '--steps', '80')  # fmt: skip
+    status, out = command(
+        capsys,
+        'train',
+        *data,
+        *split,
+        '--size',
+        '128x128',
+        '--filters',
+        '8',
+        '--epochs',
+        '3',
+        '--steps',
+        '80',
+    )
     assert status == 0, out
     status, out = command(capsys, 'predict', 'own/images')
     assert status == 0 and len(list(Path('predicted').glob('*.png'))) == len(
-        list(Path('own/images').iterdir()))  # fmt: skip
+        list(Path('own/images').iterdir())
+    )
     for image in Path('own/images').iterdir():
         assert Image.open(Path('predicted') / image.name).size == Image.open(image).size
     status, out = command(capsys, 'evaluate', *data, *split, '--report')

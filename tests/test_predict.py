@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-import predict
-from labels import CAMVID, InputError
-from metrics import confusion, scores
 from model import unet
-from report import Report
-from scenes import draw_scene
+from seg import predict
+from seg.metrics import confusion, scores
+from seg.readers import CAMVID, InputError
+from seg.report import Report
+from seg.scenes import draw_scene
 
 SIZE = (48, 64)
 
@@ -58,9 +58,9 @@ def test_flip_is_the_mean_of_both(model, pairs):
     image = np.asarray(Image.open(file))
     mirrored = model.predict_on_batch(image[None, :, ::-1] / np.float32(255))[0, :, ::-1]
     expected = most_probable((probability(model, file) + mirrored) / 2)
-    (_, _, index), = predict.predictions(model, [file], flip=True)
+    ((_, _, index),) = predict.predictions(model, [file], flip=True)
     assert (index == expected).mean() > 0.999
-    (_, _, plain), = predict.predictions(model, [file])
+    ((_, _, plain),) = predict.predictions(model, [file])
     assert (index != plain).any()
 
 
@@ -115,8 +115,10 @@ def test_one_channel_in_and_out(tmp_path):
     counts, _ = predict.evaluate(model, pairs, two_class=True)
     found = model.predict_on_batch(image[None, ..., None] / np.float32(255))[0, ..., 0] > 0.5
     truth = label > 99
-    assert counts.tolist() == [[(~truth & ~found).sum(), (~truth & found).sum()],
-                               [(truth & ~found).sum(), (truth & found).sum()]]  # fmt: skip
+    assert counts.tolist() == [
+        [(~truth & ~found).sum(), (~truth & found).sum()],
+        [(truth & ~found).sum(), (truth & found).sum()],
+    ]
     report = Report(tmp_path / 'r.html', model.class_table)
     assert predict.evaluate(model, pairs, True, flip=True, each=report.add)[0].sum() == 512
     report.write(counts)
@@ -156,7 +158,7 @@ def test_pictures_of_one_name_keep_their_masks(model, pairs, tmp_path, capsys):
     predict.predict_files(model, [pairs[0][0], other], tmp_path / 'out')
     assert f'{other} as 0-2\n' in capsys.readouterr().out
     for name, file in (('0', pairs[0][0]), ('0-2', other)):
-        (_, _, index), = predict.predictions(model, [file])
+        ((_, _, index),) = predict.predictions(model, [file])
         mask = np.asarray(Image.open(tmp_path / 'out' / f'{name}.png'))
         assert (mask == CAMVID.palette[index]).all()
 

@@ -16,20 +16,26 @@ import numpy as np
 import pytest
 from PIL import Image
 
-import report
-from labels import CAMVID, ClassTable, InputError
-from metrics import confusion
-from scenes import draw_scene
+from seg import report
+from seg.metrics import confusion
+from seg.readers import CAMVID, ClassTable, InputError
+from seg.scenes import draw_scene
 
-TABLE = ClassTable(('road', 'void', '天空'), ((255, 0, 0), (0, 0, 0), (0, 0, 255)),
-                   ('scored', 'void', 'scored'))  # fmt: skip
+TABLE = ClassTable(
+    ('road', 'void', '天空'), ((255, 0, 0), (0, 0, 0), (0, 0, 255)), ('scored', 'void', 'scored')
+)
 HISTORY = {
-    'loss': [2.0, 1.2, 0.9], 'val_loss': [2.1, 1.5, float('nan')], 'accuracy': [0.4, 0.6, 0.7],
-    'val_accuracy': [0.3, 0.5, 0.6], 'miou': [0.1, 0.2, 0.3], 'val_miou': [0.1, 0.2, 0.25],
+    'loss': [2.0, 1.2, 0.9],
+    'val_loss': [2.1, 1.5, float('nan')],
+    'accuracy': [0.4, 0.6, 0.7],
+    'val_accuracy': [0.3, 0.5, 0.6],
+    'miou': [0.1, 0.2, 0.3],
+    'val_miou': [0.1, 0.2, 0.25],
     'learning_rate': [1e-3, 5e-4, 1e-4],
-}  # fmt: skip
-CHROMIUM = next(filter(None, map(shutil.which, ('chromium', 'chromium-browser', 'google-chrome'))),
-                None)  # fmt: skip
+}
+CHROMIUM = next(
+    filter(None, map(shutil.which, ('chromium', 'chromium-browser', 'google-chrome'))), None
+)
 
 
 def blurred(label, k):
@@ -47,8 +53,14 @@ def page(tmp_path_factory):
         index = blurred(label, 3 * k)
         counts = counts + confusion(label, index, CAMVID)
         made.add(f'frame {k}.png', image, label, index)
-    made.write(counts, {'preset': 'article', 'aug_dict': {'zoom_range': 0.05}}, {'keras': '3.15'},
-               HISTORY, 'val', ['Road takes everything.'])  # fmt: skip
+    made.write(
+        counts,
+        {'preset': 'article', 'aug_dict': {'zoom_range': 0.05}},
+        {'keras': '3.15'},
+        HISTORY,
+        'val',
+        ['Road takes everything.'],
+    )
     return path
 
 
@@ -81,15 +93,28 @@ class Tags(HTMLParser):
 
 def pictures(page):
     """[(alt, PIL image)] of a report, decoded."""
-    return [(img['alt'], Image.open(io.BytesIO(base64.b64decode(img['src'].split(',')[1]))))
-            for img in page.all('img')]  # fmt: skip
+    return [
+        (img['alt'], Image.open(io.BytesIO(base64.b64decode(img['src'].split(',')[1]))))
+        for img in page.all('img')
+    ]
 
 
 def test_report_says_what_it_is(page):
     read = Tags(page)
-    for text in ('Scores on the validation images (not a test score)', 'Road takes everything.',
-                 '9 images', 'SignSymbol', 'mIoU', 'precision', '{"zoom_range": 0.05}', '3.15',
-                 'Confusion', 'Learning rate', 'Worst images', 'Best images'):  # fmt: skip
+    for text in (
+        'Scores on the validation images (not a test score)',
+        'Road takes everything.',
+        '9 images',
+        'SignSymbol',
+        'mIoU',
+        'precision',
+        '{"zoom_range": 0.05}',
+        '3.15',
+        'Confusion',
+        'Learning rate',
+        'Worst images',
+        'Best images',
+    ):
         assert text in read.text, text
     assert read.all('html') == [{'lang': 'en'}] and len(read.all('h1')) == 1
     assert {a.get('scope') for a in read.all('th')} == {'row', 'col'}
@@ -97,10 +122,15 @@ def test_report_says_what_it_is(page):
     assert labels == ids and len(set(ids)) == len(ids) == 4 * 6
 
 
-@pytest.mark.parametrize('split, title', [
-    ('test', 'Scores on the test images'), ('val', '(not a test score)'),
-    ('train', '(not a test score)'), ('my <street>', 'Scores on my <street>'),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    'split, title',
+    [
+        ('test', 'Scores on the test images'),
+        ('val', '(not a test score)'),
+        ('train', '(not a test score)'),
+        ('my <street>', 'Scores on my <street>'),
+    ],
+)
 def test_split_is_named(tmp_path, split, title):
     report.Report(tmp_path / 'r.html', TABLE).write(np.eye(2), split=split)
     read = Tags(tmp_path / 'r.html')
@@ -114,7 +144,8 @@ def test_worst_and_best_are_kept(page):
     assert names[0] in ('frame 8.png', 'frame 7.png', 'frame 6.png')
     assert len(set(names)) == 6 and names[3] == 'frame 0.png'
     assert sorted(alt.split(' of ')[0] for alt, _ in shown) == sorted(
-        ['Image', 'Truth', 'Prediction', 'Error'] * 6)  # fmt: skip
+        ['Image', 'Truth', 'Prediction', 'Error'] * 6
+    )
     found = {alt: np.asarray(picture.convert('RGB')) for alt, picture in shown}
     image, label = draw_scene(0, (60, 80))
     assert (found['Truth of frame 0.png'] == CAMVID.palette[label]).all()
@@ -295,11 +326,27 @@ class Browser:
         commands, self.commands = os.pipe()
         self.answers, answers = os.pipe()
         self.process = subprocess.Popen(  # the pipe is the browser's descriptors 3 and 4
-            ['bash', '-c', f'exec "$@" 3<&{commands} 4>&{answers}', 'bash', CHROMIUM, '--headless',
-             '--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run', '--disable-sync',
-             '--disable-background-networking', '--disable-component-update',
-             '--disable-dev-shm-usage', '--remote-debugging-pipe', f'--user-data-dir={folder}'],
-            pass_fds=(commands, answers), stderr=subprocess.DEVNULL)  # fmt: skip
+            [
+                'bash',
+                '-c',
+                f'exec "$@" 3<&{commands} 4>&{answers}',
+                'bash',
+                CHROMIUM,
+                '--headless',
+                '--no-sandbox',
+                '--disable-gpu',
+                '--disable-quic',
+                '--no-first-run',
+                '--disable-sync',
+                '--disable-background-networking',
+                '--disable-component-update',
+                '--disable-dev-shm-usage',
+                '--remote-debugging-pipe',
+                f'--user-data-dir={folder}',
+            ],
+            pass_fds=(commands, answers),
+            stderr=subprocess.DEVNULL,
+        )
         os.close(commands)
         os.close(answers)
         self.number, self.buffer, self.events, self.session = 0, b'', [], {}
@@ -331,10 +378,17 @@ class Browser:
                 self.buffer += os.read(self.answers, 1 << 20)
 
     def open(self, path, width, scheme='light'):
-        self('Emulation.setDeviceMetricsOverride', width=width, height=844, deviceScaleFactor=1,
-             mobile=width < 500)  # fmt: skip
-        self('Emulation.setEmulatedMedia',
-             features=[{'name': 'prefers-color-scheme', 'value': scheme}])  # fmt: skip
+        self(
+            'Emulation.setDeviceMetricsOverride',
+            width=width,
+            height=844,
+            deviceScaleFactor=1,
+            mobile=width < 500,
+        )
+        self(
+            'Emulation.setEmulatedMedia',
+            features=[{'name': 'prefers-color-scheme', 'value': scheme}],
+        )
         self.events = []
         self('Page.navigate', url=path.as_uri())
         if not any(e.get('method') == 'Page.loadEventFired' for e in self.events):
@@ -389,14 +443,26 @@ def test_in_chromium(page, browser, width, scheme):
         assert browser.js(SHOWN)[0] == [f'{kind} of {name}']
     for kind in ('Image', 'Truth'):  # by keyboard: round the corner from Error
         for what in ('keyDown', 'keyUp'):
-            browser('Input.dispatchKeyEvent', type=what, key='ArrowRight', code='ArrowRight',
-                    windowsVirtualKeyCode=39)  # fmt: skip
+            browser(
+                'Input.dispatchKeyEvent',
+                type=what,
+                key='ArrowRight',
+                code='ArrowRight',
+                windowsVirtualKeyCode=39,
+            )
         assert browser.js(SHOWN)[0] == [f'{kind} of {name}']
     assert [shown[0].split()[0] for shown in browser.js(SHOWN)[1:]] == ['Prediction'] * 5
-    bad = [e for e in browser.events if e.get('method') in
-           ('Runtime.exceptionThrown', 'Log.entryAdded', 'Runtime.consoleAPICalled')]  # fmt: skip
-    asked = [e['params']['request']['url'] for e in browser.events
-             if e.get('method') == 'Network.requestWillBeSent']  # fmt: skip
+    bad = [
+        e
+        for e in browser.events
+        if e.get('method')
+        in ('Runtime.exceptionThrown', 'Log.entryAdded', 'Runtime.consoleAPICalled')
+    ]
+    asked = [
+        e['params']['request']['url']
+        for e in browser.events
+        if e.get('method') == 'Network.requestWillBeSent'
+    ]
     assert bad == [] and {url.split(':')[0] for url in asked} <= {'file', 'data'}
 
 

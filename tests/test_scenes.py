@@ -5,9 +5,9 @@ import pytest
 from PIL import Image
 from sklearn.ensemble import RandomForestClassifier
 
-import scenes
-from labels import CAMVID, InputError
-from scenes import draw_camvid, draw_scene
+from seg import scenes
+from seg.readers import CAMVID, InputError
+from seg.scenes import draw_camvid, draw_scene
 
 SCORED = CAMVID.scored
 

@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from labels import (
+from seg.readers import (
     CAMVID,
     NO_CLASS,
     TWO_CLASSES,
@@ -83,12 +83,17 @@ def _sources(folder, images, labels):
     folder = Path(folder)
     if not (folder / 'train').is_dir():
         held = sorted(p.name for p in folder.iterdir()) if folder.is_dir() else ['no such folder']
-        raise InputError(f'{folder}: expected train and trainannot in it, found '
-                         f'{", ".join(held[:9]) or "nothing"}; name folders of your own with '
-                         '--images and --labels')  # fmt: skip
+        raise InputError(
+            f'{folder}: expected train and trainannot in it, found '
+            f'{", ".join(held[:9]) or "nothing"}; name folders of your own with '
+            '--images and --labels'
+        )
     found = {s: (folder / s, folder / f'{s}annot') for s in ('train', 'val', 'test')}
-    return {s: (i, None if s == 'test' and not a.is_dir() else a)
-            for s, (i, a) in found.items() if i.is_dir()}  # fmt: skip
+    return {
+        s: (i, None if s == 'test' and not a.is_dir() else a)
+        for s, (i, a) in found.items()
+        if i.is_dir()
+    }
 
 
 def _blends(colours, ends):
@@ -132,8 +137,11 @@ def guess_classes(held):
 def _is_camvid(held, stored):
     """Grey labels of 0..12 with void in them; a wrong value or two are then a fault, not a class."""
     own = np.isin(held.values, [*range(13), NO_CLASS])
-    return (all(s.layout == 'grey' for s in stored) and {*held.values.tolist()} & {11, 12}
-            and held.counts[own].sum() > 0.99 * held.counts.sum())  # fmt: skip
+    return (
+        all(s.layout == 'grey' for s in stored)
+        and {*held.values.tolist()} & {11, 12}
+        and held.counts[own].sum() > 0.99 * held.counts.sum()
+    )
 
 
 def _coloured(rgb):
@@ -147,12 +155,23 @@ def class_weights(counts, table):
     is void or has no pixel."""
     scored = [i for i in table.scored if counts[i]]
     total = sum(counts[i] for i in scored)
-    return [float(1 / np.log(1.1 + counts[i] / total)) if i in scored else None
-            for i in range(len(table))]  # fmt: skip
+    return [
+        float(1 / np.log(1.1 + counts[i] / total)) if i in scored else None
+        for i in range(len(table))
+    ]
 
 
-def check(folder=None, images=None, labels=None, table=None, val_split=None, seed=0, size=None,
-          two_class=False, fast=False):  # fmt: skip
+def check(
+    folder=None,
+    images=None,
+    labels=None,
+    table=None,
+    val_split=None,
+    seed=0,
+    size=None,
+    two_class=False,
+    fast=False,
+):
     """What a data set holds, and whether it is fit to train on.
 
     Args:
@@ -186,8 +205,10 @@ def check(folder=None, images=None, labels=None, table=None, val_split=None, see
     if 'val' not in pairs:
         say['warnings'].append('no validation pictures: add a val folder, or --val-split 0.2')
 
-    files = {'images': [i for p in pairs.values() for i, _ in p],
-             'labels': [a for p in pairs.values() for _, a in p if a]}  # fmt: skip
+    files = {
+        'images': [i for p in pairs.values() for i, _ in p],
+        'labels': [a for p in pairs.values() for _, a in p if a],
+    }
     every = files['labels']
     read = every[:: max(-(-len(every) // FAST_LABELS), 1)] if fast else every
     if len(read) < len(every):
@@ -223,12 +244,21 @@ def check(folder=None, images=None, labels=None, table=None, val_split=None, see
     wrong, doubts = len(say['errors']), len(say['warnings'])
     verdict = f'not fit to train, errors: {wrong}' if wrong else 'fit to train'
     verdict += f', warnings: {doubts}' if doubts else ''
-    splits = {s: {'images': len(p), 'labels': sum(a is not None for _, a in p)}
-              for s, p in pairs.items()}  # fmt: skip
+    splits = {
+        s: {'images': len(p), 'labels': sum(a is not None for _, a in p)} for s, p in pairs.items()
+    }
     data = str(folder or f'{images}, {labels}')
-    return {'fit': not wrong, 'verdict': verdict, **say, 'data': data,
-            'table': table and table.to_dict(), 'table_from': how, 'splits': splits, **result,
-            'seconds': round(time.perf_counter() - started, 2)}  # fmt: skip
+    return {
+        'fit': not wrong,
+        'verdict': verdict,
+        **say,
+        'data': data,
+        'table': table and table.to_dict(),
+        'table_from': how,
+        'splits': splits,
+        **result,
+        'seconds': round(time.perf_counter() - started, 2),
+    }
 
 
 def _check_labels(result, say, stored, looked, pairs, table, two_class):
@@ -242,12 +272,19 @@ def _check_labels(result, say, stored, looked, pairs, table, two_class):
         for i in np.argsort(-held.counts, kind='stable')[:1000]:  # a JPEG holds many thousands
             s, c = held.stored[held.owner[i]], classes[i]
             y, x = divmod(int(held.index[i]), s.shape[1])
-            result['values'].append({
-                'layout': layout, 'value': int(held.values[i]), 'hex': _hex(held.colours[i]),
-                'class': None if c < 0 else table.names[c] if c < n else 'no class',
-                'percent': 100 * float(held.counts[i] / total),
-                'files': int(held.files[i]), 'first_file': str(s.path), 'row': y, 'column': x,
-            })  # fmt: skip
+            result['values'].append(
+                {
+                    'layout': layout,
+                    'value': int(held.values[i]),
+                    'hex': _hex(held.colours[i]),
+                    'class': None if c < 0 else table.names[c] if c < n else 'no class',
+                    'percent': 100 * float(held.counts[i] / total),
+                    'files': int(held.files[i]),
+                    'first_file': str(s.path),
+                    'row': y,
+                    'column': x,
+                }
+            )
         say['errors'] += _strangers(held, classes, kind, table)
         plain = {*held.values.tolist()}
         trains = kind != 'index' and {*classes} & {*table.scored}
@@ -259,11 +296,15 @@ def _check_labels(result, say, stored, looked, pairs, table, two_class):
         both = any({1, 255} <= {*s.values.tolist()} for s in held.stored)
         if {1, 255} <= plain <= {0, 1, 255} and n <= 2 and not both:
             a, b = (next(s.path for s in held.stored if v in s.values) for v in (1, 255))
-            say['errors'].append(f'{b}: values 0 and 255, but {a}: 0 and 1; is 255 foreground or '
-                                 'no class? repair the one kind apart from the other')  # fmt: skip
+            say['errors'].append(
+                f'{b}: values 0 and 255, but {a}: 0 and 1; is 255 foreground or '
+                'no class? repair the one kind apart from the other'
+            )
         if kind == 'index' and layout != 'bit' and min(plain) >= 1:
-            warn(f'indices start at {min(plain)}, so class 0, {table.names[0]}, never occurs; '
-                 'subtract 1 if they were counted from 1')  # fmt: skip
+            warn(
+                f'indices start at {min(plain)}, so class 0, {table.names[0]}, never occurs; '
+                'subtract 1 if they were counted from 1'
+            )
     modes = Counter(s.layout for s in stored)
     if len(modes) > 1:
         found = ', '.join(f'{k} {layout}' for layout, k in modes.items())
@@ -288,21 +329,32 @@ def _check_labels(result, say, stored, looked, pairs, table, two_class):
     train, everywhere = counts['train'][:n], sum(counts.values())[:n]
     for i, (name, colour, role) in enumerate(zip(table.names, table.colours, table.roles)):
         share = {s: 100 * float(c[i] / c.sum()) for s, c in counts.items() if c.any()}
-        result['classes'].append({'index': i, 'name': name, 'hex': to_hex(colour), 'role': role,
-                                  'percent': share, 'files': int(files[i])})  # fmt: skip
+        result['classes'].append(
+            {
+                'index': i,
+                'name': name,
+                'hex': to_hex(colour),
+                'role': role,
+                'percent': share,
+                'files': int(files[i]),
+            }
+        )
     absent = [table.names[i] for i in range(n) if not everywhere[i]]
     late = [table.names[i] for i in table.scored if everywhere[i] and not train[i]]
     if absent:
         scored = {table.names[i] for i in table.scored} & {*absent}
         (warn if scored else say['notes'].append)(
-            f'classes that never occur: {", ".join(absent[:20])} ({len(absent)} of {n})')  # fmt: skip
+            f'classes that never occur: {", ".join(absent[:20])} ({len(absent)} of {n})'
+        )
     if late:
         warn(f'classes that occur only outside the training pictures: {", ".join(late)}')
     if not train[table.scored].any():
         say['errors'].append('no training pixel has a scored class; is this the right class table?')
     elif train.max() > 0.995 * train.sum():
-        warn(f'{table.names[train.argmax()]} takes {100 * train.max() / train.sum():.2f} % of the '
-             'training pixels: a net that paints nothing else would score well')  # fmt: skip
+        warn(
+            f'{table.names[train.argmax()]} takes {100 * train.max() / train.sum():.2f} % of the '
+            'training pixels: a net that paints nothing else would score well'
+        )
     rate = train / np.maximum(within, 1)
     seen = [i for i in table.scored if train[i]]
     middle = np.median(rate[seen]) if seen else 0
@@ -352,8 +404,10 @@ def _check_images(say, looked, pairs, size, fast):
         if a and b and a.shape != b.shape:
             turn = ', for EXIF turns the image' if a.turned and a.shape == b.shape[::-1] else ''
             size_a, size_b = ('{}x{}'.format(*g.shape) for g in (a, b))
-            unequal.append(f'{label}: label of {size_b}, but {image} has {size_a} pixels{turn}; '
-                           'make them the same')  # fmt: skip
+            unequal.append(
+                f'{label}: label of {size_b}, but {image} has {size_a} pixels{turn}; '
+                'make them the same'
+            )
     say['errors'] += _few(unequal)
     sizes = Counter(a.shape for a in looks.values())
     if len(sizes) > 1 and not size:
@@ -365,8 +419,10 @@ def _check_images(say, looked, pairs, size, fast):
     for axis, word in ((0, 'rows'), (1, 'columns')):
         for extent in sorted({s[axis] for s in (sizes if len(sizes) < 4 and not size else ())}):
             if extent % 16:
-                say['notes'].append(f'{extent} {word} are padded to {-(-extent // 16) * 16} inside '
-                                    'the model, which crops its output')  # fmt: skip
+                say['notes'].append(
+                    f'{extent} {word} are padded to {-(-extent // 16) * 16} inside '
+                    'the model, which crops its output'
+                )
     for words, is_so in (
         ('EXIF turns images upright; their labels must be drawn upright', lambda a: a.turned),
         ('images of 16 bits, read as value / 257', lambda a: a.mode[0] in 'IF'),
@@ -388,12 +444,18 @@ def _check_images(say, looked, pairs, size, fast):
         if twins:
             a, b = twins[0][0], twins[0][-1]  # in the order of the splits: of two splits, if any
             warn(f'the same image {what}: {a} and {b} ({len(twins)} such)')
-    drawn = [(looks[i].digest, looked[a]) for i, a in chain(*pairs.values())
-             if i in looks and a in looked and len(looked[a].values) > 1][:1000]  # fmt: skip
+    drawn = [
+        (looks[i].digest, looked[a])
+        for i, a in chain(*pairs.values())
+        if i in looks and a in looked and len(looked[a].values) > 1
+    ][:1000]
     grid = np.array([s.sample for _, s in drawn])
-    alike = [(a, drawn[i + 1 + j][1]) for i, (d, a) in enumerate(drawn)
-             for j in np.flatnonzero((grid[i + 1 :] == grid[i]).mean(1) > 0.995)
-             if drawn[i + 1 + j][0] != d]  # fmt: skip
+    alike = [
+        (a, drawn[i + 1 + j][1])
+        for i, (d, a) in enumerate(drawn)
+        for j in np.flatnonzero((grid[i + 1 :] == grid[i]).mean(1) > 0.995)
+        if drawn[i + 1 + j][0] != d
+    ]
     if alike:
         names = ' and '.join(str(s.path) for s in alike[0])
         warn(f'labels nearly equal, though their images differ: {names} ({len(alike)} such pairs)')
@@ -410,9 +472,18 @@ def format_check(result):
     lines += [f'  class table: {r["table_from"]}', '']
     lines.append('  value colour   % of pixels  files  class            first file, row, column')
     for v in r['values'][:40]:
-        lines.append('  {:>5} {} {:12.3f} {:6}  {:16} {}, {}, {}'.format(
-            '' if v['value'] < 0 else v['value'], v['hex'], v['percent'], v['files'],
-            v['class'] or '(none)', v['first_file'], v['row'], v['column']))  # fmt: skip
+        lines.append(
+            '  {:>5} {} {:12.3f} {:6}  {:16} {}, {}, {}'.format(
+                '' if v['value'] < 0 else v['value'],
+                v['hex'],
+                v['percent'],
+                v['files'],
+                v['class'] or '(none)',
+                v['first_file'],
+                v['row'],
+                v['column'],
+            )
+        )
     lines += [f'  ... and {len(r["values"]) - 40} more'] * (len(r['values']) > 40)
     if r['classes']:
         heads = ''.join(f'{s + " %":>10}' for s in r['classes'][0]['percent'])
@@ -445,8 +516,11 @@ def repair(labels, out, table=None, tolerance=16, two_class=False):
     Raises: InputError, before anything is written, where a value is farther from every class.
     """
     parts = [s for s in ('trainannot', 'valannot', 'testannot') if (Path(labels) / s).is_dir()]
-    jobs = [(p, Path(out) / part / f'{p.stem}.png') for part in parts or ['']
-            for p in list_pictures(Path(labels) / part if part else labels)]  # fmt: skip
+    jobs = [
+        (p, Path(out) / part / f'{p.stem}.png')
+        for part in parts or ['']
+        for p in list_pictures(Path(labels) / part if part else labels)
+    ]
     if Path(out).is_file() or Path(out).is_dir() and any(Path(out).iterdir()):
         raise InputError(f'{out}: exists and is not an empty folder; name a new one')
     twice = [p.stem for p, k in Counter(target for _, target in jobs).items() if k > 1]
@@ -458,8 +532,10 @@ def repair(labels, out, table=None, tolerance=16, two_class=False):
             path = find_classes(labels, Path(labels).parent)
             table, how = (read_classes(path), '') if path else guess_classes(_merge(stored))
             if how.startswith('guessed'):
-                raise InputError(f'{labels}: no class table, and classes {how} are not certain; '
-                                 '--write-classes, edit it, then --classes')  # fmt: skip
+                raise InputError(
+                    f'{labels}: no class table, and classes {how} are not certain; '
+                    '--write-classes, edit it, then --classes'
+                )
         kinds = _formats(stored, table, two_class)[0]
         for s in stored:
             distance = _snapped(s, kinds[s.layout], table)[1]

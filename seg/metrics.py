@@ -19,10 +19,14 @@ from pathlib import Path
 
 import numpy as np
 
-from labels import InputError, list_pictures, read_label, recognise, whole_file
+from seg.readers import InputError, list_pictures, read_label, recognise, whole_file
 
-MEANS = {'miou': 'mIoU', 'accuracy': 'pixel accuracy', 'class_accuracy': 'class accuracy',
-         'fw_iou': 'frequency-weighted IoU'}  # fmt: skip
+MEANS = {
+    'miou': 'mIoU',
+    'accuracy': 'pixel accuracy',
+    'class_accuracy': 'class accuracy',
+    'fw_iou': 'frequency-weighted IoU',
+}
 COLUMNS = {'share': 'share', 'iou': 'IoU', 'f1': 'F1', 'precision': 'precision', 'recall': 'recall'}
 
 
@@ -139,8 +143,11 @@ def _masks(folder, pairs):
 def same_size(path, index, label_path, truth):
     """InputError where a prediction and its label differ in size."""
     if index.shape != truth.shape:
-        raise InputError('{}: {}x{} pixels, but its label {} has {}x{}; scores need the same size'
-                         .format(path, *index.shape, label_path, *truth.shape))  # fmt: skip
+        raise InputError(
+            '{}: {}x{} pixels, but its label {} has {}x{}; scores need the same size'.format(
+                path, *index.shape, label_path, *truth.shape
+            )
+        )
 
 
 def format_scores(result, table):
@@ -161,11 +168,16 @@ def format_scores(result, table):
 
 def write_scores(path, counts, table, **about):
     """scores.json, whole or not at all: `about` (split, model, ...), the scores, the counts."""
-    result = {k: np.where(np.isnan(v), None, v) if isinstance(v, np.ndarray) else v
-              for k, v in scores(counts).items()}  # fmt: skip
+    result = {
+        k: np.where(np.isnan(v), None, v) if isinstance(v, np.ndarray) else v
+        for k, v in scores(counts).items()
+    }
     result = {k: None if v != v else v for k, v in result.items() if k not in COLUMNS} | {
-        'class': {table.names[i]: {k: result[k][row] for k in COLUMNS}
-                  for row, i in enumerate(table.scored)}}  # fmt: skip
+        'class': {
+            table.names[i]: {k: result[k][row] for k in COLUMNS}
+            for row, i in enumerate(table.scored)
+        }
+    }
     content = about | result | {'confusion': np.asarray(counts).tolist()}
     text = json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False)
     with whole_file(path) as beside:
@@ -186,13 +198,18 @@ def warnings(counts, table, val_losses=(), epochs=5):
             f'{names[top]} takes {100 * column[top] / total:.1f} % of the predicted pixels and has '
             f'{100 * row[top] / total:.1f} % of the truth. Likely causes: too few steps yet; a '
             'learning rate too high (try a tenth); labels read wrongly (`python main.py check`); '
-            'classes out of balance')  # fmt: skip
-    never = [f'{names[i]} {100 * row[i] / total:.1f} %' for i in range(n)
-             if row[i] > 0.01 * total and not column[i]]  # fmt: skip
+            'classes out of balance'
+        )
+    never = [
+        f'{names[i]} {100 * row[i] / total:.1f} %'
+        for i in range(n)
+        if row[i] > 0.01 * total and not column[i]
+    ]
     if never:
         lines.append(
             f'{", ".join(never)} of the truth never predicted. Likely causes: too few steps yet; '
-            'rare in training (class weights help); labelled otherwise in training')  # fmt: skip
+            'rare in training (class weights help); labelled otherwise in training'
+        )
     losses = [v for v in val_losses if v == v]
     last, first = losses[-epochs - 1 :], losses[0] if losses else 0
     # Flat to the digit, or flat without ever having fallen: slow progress late in a run is neither.
@@ -201,5 +218,6 @@ def warnings(counts, table, val_losses=(), epochs=5):
         lines.append(
             f'val_loss has not moved for {epochs} epochs ({last[-1]:.4g}). Likely causes: a '
             'learning rate too high, at which the network got stuck (try a tenth); one too low, or '
-            'decayed to nothing; labels that do not fit the images (`python main.py check`)')
+            'decayed to nothing; labels that do not fit the images (`python main.py check`)'
+        )
     return lines

@@ -51,8 +51,10 @@ def whole_file(path, durable=True):
     except (OSError, RuntimeError) as e:  # h5py and zipfile report a full disk as either
         full = shutil.disk_usage(path.parent).free < 1 << 20 if path.parent.is_dir() else False
         why = 'the disk is full' if full else ' '.join(str(e).split())[:150]
-        raise InputError(f'{path}: could not be written, {why}; free space on '
-                         f'{path.parent.resolve()} or name another place') from None
+        raise InputError(
+            f'{path}: could not be written, {why}; free space on '
+            f'{path.parent.resolve()} or name another place'
+        ) from None
     finally:
         with suppress(OSError):
             beside.unlink(missing_ok=True)
@@ -97,12 +99,20 @@ class ClassTable:
 
 # Colours as the SegNet demo paints them. The files hold 0..11; the article counts 13 classes.
 _CAMVID = [
-    ('Sky', (128, 128, 128)), ('Building', (128, 0, 0)), ('Pole', (192, 192, 128)),
-    ('Road', (128, 64, 128)), ('Pavement', (60, 40, 222)), ('Tree', (128, 128, 0)),
-    ('SignSymbol', (192, 128, 128)), ('Fence', (64, 64, 128)), ('Car', (64, 0, 128)),
-    ('Pedestrian', (64, 64, 0)), ('Bicyclist', (0, 128, 192)), ('Void', (0, 0, 0)),
+    ('Sky', (128, 128, 128)),
+    ('Building', (128, 0, 0)),
+    ('Pole', (192, 192, 128)),
+    ('Road', (128, 64, 128)),
+    ('Pavement', (60, 40, 222)),
+    ('Tree', (128, 128, 0)),
+    ('SignSymbol', (192, 128, 128)),
+    ('Fence', (64, 64, 128)),
+    ('Car', (64, 0, 128)),
+    ('Pedestrian', (64, 64, 0)),
+    ('Bicyclist', (0, 128, 192)),
+    ('Void', (0, 0, 0)),
     ('(never occurs)', (255, 255, 255)),
-]  # fmt: skip
+]
 CAMVID = ClassTable(*zip(*_CAMVID), roles=('scored',) * 11 + ('void',) * 2)
 TWO_CLASSES = ClassTable(
     ('Background', 'Foreground'), ((0, 0, 0), (255, 255, 255)), ('scored', 'scored')
@@ -162,15 +172,19 @@ def read_classes(path):
         except (KeyError, ValueError):
             colour = (-1,)
         if not name or min(colour) < 0 or max(colour) > 255:
-            raise InputError(f'{where}: expected {",".join(columns)} with r, g, b of 0..255, '
-                             f'found {line.strip()!r}')  # fmt: skip
+            raise InputError(
+                f'{where}: expected {",".join(columns)} with r, g, b of 0..255, '
+                f'found {line.strip()!r}'
+            )
         role = found.get('role') or ('void' if name.lower() in VOID_NAMES else 'scored')
         if role not in ('scored', 'void'):
             raise InputError(f'{where}: expected role scored or void, found {role!r}')
         for what, value, i in (('name', name, 0), ('colour', colour, 1)):
             if value in [c[i] for c in classes]:
-                raise InputError(f'{where}: {what} {to_hex(value) if i else value} is in the table '
-                                 'twice; each class needs its own')  # fmt: skip
+                raise InputError(
+                    f'{where}: {what} {to_hex(value) if i else value} is in the table '
+                    'twice; each class needs its own'
+                )
         classes.append((name, colour, role))
     if not 0 < len(classes) < 256:
         found = len(classes) or 'an empty table'
@@ -314,8 +328,10 @@ def _header(path):
         raise InputError(f'{path}: {reason}; replace the file or take it out') from None
     fault = ''
     if picture.width * picture.height > MAX_PIXELS:
-        fault = (f'declares {picture.height}x{picture.width} pixels, but at most {MAX_PIXELS} are '
-                 'read; cut it up')  # fmt: skip
+        fault = (
+            f'declares {picture.height}x{picture.width} pixels, but at most {MAX_PIXELS} are '
+            'read; cut it up'
+        )
     elif pages > 1:
         fault = f'holds {pages} pages, expected one; save each as a file'
     elif turned > 4 and picture.info.get('compression') == 'raw':  # Pillow 13 scrambles its rows
@@ -341,19 +357,25 @@ def _stored(path):
         alpha = np.asarray(picture.getchannel('A'))
         if alpha.min() < 255:
             y, x = np.argwhere(alpha < 255)[0]
-            raise InputError(f'{path}: alpha {alpha[y, x]} at row {y}, column {x}; a label has to '
-                             'be opaque: save it without alpha')  # fmt: skip
+            raise InputError(
+                f'{path}: alpha {alpha[y, x]} at row {y}, column {x}; a label has to '
+                'be opaque: save it without alpha'
+            )
         picture = picture.convert(mode[:-1])
     layout = {'1': 'bit', 'P': 'palette', 'RGB': 'rgb'}.get(picture.mode, 'grey')
     plane = np.asarray(picture)
     if (layout == 'grey' and picture.mode not in ('L', 'F') and picture.mode[0] != 'I') or (
         ';16' in rawmode and layout == 'rgb' or 'LA;16' in rawmode
     ):
-        raise InputError(f'{path}: a label of mode {mode} ({rawmode}); expected grey, palette or '
-                         'RGB of 8 bits, or 16-bit grey')  # fmt: skip
+        raise InputError(
+            f'{path}: a label of mode {mode} ({rawmode}); expected grey, palette or '
+            'RGB of 8 bits, or 16-bit grey'
+        )
     if rawmode in ('L;2', 'L;4') and plane.any():  # PIL multiplies the values: index 1 becomes 17
-        raise InputError(f'{path}: {rawmode[2]} bits a pixel, in which an index and a grey level '
-                         'look alike; save it with 8 bits')  # fmt: skip
+        raise InputError(
+            f'{path}: {rawmode[2]} bits a pixel, in which an index and a grey level '
+            'look alike; save it with 8 bits'
+        )
     flat = (_pack(plane) if layout == 'rgb' else plane).ravel()
     values, index, counts, run, lengths = _runs(flat)
     if values.dtype.kind == 'f' and not (np.isfinite(values) & (values % 1 == 0)).all():
@@ -368,8 +390,20 @@ def _stored(path):
         colours = _pack(palette)[values].astype(np.int64)
     else:
         colours = np.where((values >= 0) & (values < 256), values * 0x10101, -1)
-    return Stored(path, layout, mode, lossy, plane.shape[:2], values, colours, index, counts, run,
-                  lengths, None)  # fmt: skip
+    return Stored(
+        path,
+        layout,
+        mode,
+        lossy,
+        plane.shape[:2],
+        values,
+        colours,
+        index,
+        counts,
+        run,
+        lengths,
+        None,
+    )
 
 
 def _meaning(values, colours, kind, table):
@@ -388,8 +422,12 @@ def _decide(layout, values, colours, counts, table, two_class):
     """(kind, doubt): the reading of one layout under which all the values are classes, or failing
     that most pixels; where two serve, the first in the order below, and `doubt` says so."""
     two_class = two_class or len(table) <= 2
-    kinds = {'bit': ['index'], 'grey': ['index', 'colour'], 'rgb': ['index', 'colour'],
-             'palette': ['colour', 'grey', 'index']}[layout]  # fmt: skip
+    kinds = {
+        'bit': ['index'],
+        'grey': ['index', 'colour'],
+        'rgb': ['index', 'colour'],
+        'palette': ['colour', 'grey', 'index'],
+    }[layout]
     if layout in ('grey', 'rgb') and two_class:
         kinds = ['0/255', *kinds]
     if layout == 'rgb' and values.min() < 0:
@@ -407,8 +445,10 @@ def _decide(layout, values, colours, counts, table, two_class):
     rivals = [k for k in kinds if merit(k) == merit(best) and (meanings[k] != meanings[best]).any()]
     doubt = ''
     if rivals and merit(best)[0] and layout in ('palette', 'rgb'):
-        doubt = (f'{layout} labels can be read as {best} and as {rivals[0]}: read as {best}; '
-                 'save index PNGs where that is wrong')  # fmt: skip
+        doubt = (
+            f'{layout} labels can be read as {best} and as {rivals[0]}: read as {best}; '
+            'save index PNGs where that is wrong'
+        )
     return best, doubt
 
 
@@ -426,8 +466,9 @@ def _merge(stored):
     values, colours, counts = (
         np.concatenate([getattr(s, f) for s in stored]) for f in ('values', 'colours', 'counts')
     )
-    keys, first, inverse = np.unique(values * 2**25 + colours, return_index=True,
-                                     return_inverse=True)  # fmt: skip
+    keys, first, inverse = np.unique(
+        values * 2**25 + colours, return_index=True, return_inverse=True
+    )
     files = np.bincount(inverse, minlength=len(keys))
     owner = np.repeat(np.arange(len(stored)), [len(s.values) for s in stored])[first]
     index = np.concatenate([s.index for s in stored])[first]
@@ -474,12 +515,16 @@ def _complaint(s, value, colour, index, kind, table):
     nearest, distance = (int(a) for a in _snap(np.array(value), np.array(colour), kind, table))
     if kind == 'colour' or s.layout == 'rgb' and value < 0:
         name = f'{table.names[nearest]} {to_hex(table.colours[nearest])}'
-        return (f'{s.path}: colour {_hex(colour)} at row {y}, column {x} is no class; nearest is '
-                f'{name}, {distance} units away')  # fmt: skip
+        return (
+            f'{s.path}: colour {_hex(colour)} at row {y}, column {x} is no class; nearest is '
+            f'{name}, {distance} units away'
+        )
     expected = f'class indices 0..{len(table) - 1} (255 is no class)'
     expected = '0 and 255' if kind == '0/255' else expected
-    return (f'{s.path}: value {value} ({_hex(colour)}) at row {y}, column {x}; expected '
-            f'{expected}; nearest is {nearest}, {table.names[nearest]}')  # fmt: skip
+    return (
+        f'{s.path}: value {value} ({_hex(colour)}) at row {y}, column {x}; expected '
+        f'{expected}; nearest is {nearest}, {table.names[nearest]}'
+    )
 
 
 def read_label(path, table, two_class=False, format=None):
@@ -496,8 +541,9 @@ def read_label(path, table, two_class=False, format=None):
     Raises: InputError with file, value or colour, first pixel (row, column) and the nearest class.
     """
     s = _stored(path)
-    kind = (format or {}).get(s.layout) or _decide(s.layout, s.values, s.colours, s.counts, table,
-                                                   two_class)[0]  # fmt: skip
+    kind = (format or {}).get(s.layout) or _decide(
+        s.layout, s.values, s.colours, s.counts, table, two_class
+    )[0]
     classes = _meaning(s.values, s.colours, kind, table)
     if classes.min() < 0:
         i = np.where(classes < 0, s.index, s.counts.sum()).argmin()
@@ -525,11 +571,17 @@ def list_pictures(source):
     elif wild is not None:
         found = Path(*source.parts[:wild]).glob(str(Path(*source.parts[wild:])))
     else:
-        what = ('a symbolic link that leads nowhere or in a circle' if source.is_symlink() else
-                'a file' if source.exists() else 'no such folder')  # fmt: skip
+        what = (
+            'a symbolic link that leads nowhere or in a circle'
+            if source.is_symlink()
+            else 'a file'
+            if source.exists()
+            else 'no such folder'
+        )
         raise InputError(f'{source}: expected a folder of pictures, found {what}')
-    files = sorted(p for p in found if p.suffix.lower() in PICTURES and p.name[0] != '.'
-                   and not p.is_dir())  # fmt: skip
+    files = sorted(
+        p for p in found if p.suffix.lower() in PICTURES and p.name[0] != '.' and not p.is_dir()
+    )
     if not files:
         raise InputError(f'{source}: expected pictures ({" ".join(PICTURES)}), found none')
     lost = next((p for p in files if not p.is_file()), None)
@@ -552,8 +604,10 @@ def _match(images, labels):
         for path, stem in zip(files[side], stems[side]):
             key = stem if stem in exact else _WORD.sub('', stem) or stem
             if key in keyed[side]:
-                raise InputError(f'{path}: the same name as {keyed[side][key].name}, which of the '
-                                 'two is meant? take one out')  # fmt: skip
+                raise InputError(
+                    f'{path}: the same name as {keyed[side][key].name}, which of the '
+                    'two is meant? take one out'
+                )
             keyed[side][key] = path
     for side, what in ((0, f'label in {labels}'), (1, f'image in {images}')):
         ours, theirs = keyed[side], keyed[1 - side]
@@ -587,8 +641,10 @@ def split(pairs, fraction, seed=0):
     """(train pairs, val pairs), by a hash of each name: the same on every machine and, but for a
     few at the border, after more files have come."""
     if not 0 < fraction < 1 or len(pairs) < 2:
-        raise InputError(f'validation split {fraction} of {len(pairs)} pairs: expected a fraction '
-                         'between 0 and 1 and two pairs at least')  # fmt: skip
+        raise InputError(
+            f'validation split {fraction} of {len(pairs)} pairs: expected a fraction '
+            'between 0 and 1 and two pairs at least'
+        )
     hashed = {p: hashlib.md5(f'{seed}:{p[0].stem}'.encode()).digest() for p in pairs}
     count = min(max(round(len(pairs) * fraction), 1), len(pairs) - 1)
     val = set(sorted(pairs, key=hashed.get)[:count])

@@ -17,13 +17,10 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-import augment
-import check
-import metrics
-import report
 from datapre import eval_batches, sample_index, train_batches
-from labels import InputError, whole_file
 from model import ModelCheckpoint, compile_model, load_weights, unet
+from seg import augment, check, metrics, report
+from seg.readers import InputError, whole_file
 
 
 class Interrupted(Exception):
@@ -38,26 +35,48 @@ def fit(settings, pairs, val_pairs, run, class_weights=None):
         run: Path of the run's folder. Where it holds a state.npz the training goes on from there.
     Returns: {name: [value of each epoch]}. Raises: InputError, Interrupted.
     """
-    if settings['ema'] and keras.backend.backend() != 'tensorflow':  # Keras' swap fails at jax's end
-        raise InputError(f'--ema {settings["ema"]} works on the tensorflow backend only, this is '
-                         f'{keras.backend.backend()}; add --ema 0, or leave KERAS_BACKEND out')  # fmt: skip
+    if (
+        settings['ema'] and keras.backend.backend() != 'tensorflow'
+    ):  # Keras' swap fails at jax's end
+        raise InputError(
+            f'--ema {settings["ema"]} works on the tensorflow backend only, this is '
+            f'{keras.backend.backend()}; add --ema 0, or leave KERAS_BACKEND out'
+        )
     keras.utils.set_random_seed(settings['seed'])
     num_class = settings['num_class'] or len(pairs.classes)
     keras.config.set_dtype_policy('mixed_bfloat16' if settings['bfloat16'] else 'float32')
     model = unet(
-        num_class=num_class, input_size=pairs.input_size, filters=settings['filters'],
-        batch_norm=settings['batch_norm'], fusion=settings['fusion'],
-        activation=settings['activation'], classes=pairs.classes, stride=settings['stride'],
-        dilated=settings['dilated'], residual=settings['residual'])  # fmt: skip
+        num_class=num_class,
+        input_size=pairs.input_size,
+        filters=settings['filters'],
+        batch_norm=settings['batch_norm'],
+        fusion=settings['fusion'],
+        activation=settings['activation'],
+        classes=pairs.classes,
+        stride=settings['stride'],
+        dilated=settings['dilated'],
+        residual=settings['residual'],
+    )
     keras.config.set_dtype_policy('float32')  # its layers keep theirs
-    scores = compile_model(model, pairs.classes, settings['loss'], learning_rate(settings),
-                           class_weights, settings['weight_decay'], settings['optimizer'],
-                           settings['ema'])  # fmt: skip
+    scores = compile_model(
+        model,
+        pairs.classes,
+        settings['loss'],
+        learning_rate(settings),
+        class_weights,
+        settings['weight_decay'],
+        settings['optimizer'],
+        settings['ema'],
+    )
     if settings['weights'] and not (run / 'state.npz').exists():  # a resumed run has its own
         load_weights(model, settings['weights'])
-    checkpoint = ModelCheckpoint(settings['model'], monitor=settings['monitor'], verbose=1,
-                                 mode='min' if settings['monitor'] == 'val_loss' else 'max',
-                                 save_best_only=True)  # fmt: skip
+    checkpoint = ModelCheckpoint(
+        settings['model'],
+        monitor=settings['monitor'],
+        verbose=1,
+        mode='min' if settings['monitor'] == 'val_loss' else 'max',
+        save_best_only=True,
+    )
     average = keras.callbacks.SwapEMAWeights(swap_on_epoch=True) if settings['ema'] else None
     state = State(run / 'state.npz', checkpoint, average)
     epoch = state.load(model)
@@ -67,16 +86,26 @@ def fit(settings, pairs, val_pairs, run, class_weights=None):
     steps, batch_size = settings['steps'], settings['batch_size']
     batches = training_batches(settings, pairs, epoch * steps * batch_size)
     guard = Guard(settings, pairs)
-    callbacks = [*([average] if average else []),  # first: the others see the average
-                 guard, Estimate(settings, len(val_pairs), epoch),
-                 KeepLast(settings['model'], fresh=epoch == 0), checkpoint,
-                 Board(run, val_pairs, scores, state.history), state]  # fmt: skip
+    callbacks = [
+        *([average] if average else []),  # first: the others see the average
+        guard,
+        Estimate(settings, len(val_pairs), epoch),
+        KeepLast(settings['model'], fresh=epoch == 0),
+        checkpoint,
+        Board(run, val_pairs, scores, state.history),
+        state,
+    ]
     try:
         with guard:
             model.fit(
-                batches, shuffle=False, steps_per_epoch=steps, epochs=settings['epochs'],
-                initial_epoch=epoch, callbacks=callbacks,
-                validation_data=eval_batches(val_pairs, batch_size, num_class))  # fmt: skip
+                batches,
+                shuffle=False,
+                steps_per_epoch=steps,
+                epochs=settings['epochs'],
+                initial_epoch=epoch,
+                callbacks=callbacks,
+                validation_data=eval_batches(val_pairs, batch_size, num_class),
+            )
     except tf.errors.OpError as e:  # a picture that went bad since it was checked
         broken = pairs.error or val_pairs.error
         if 'No space left' in str(e):
@@ -91,9 +120,14 @@ def training_batches(settings, pairs, start=0):
     """The very batches that training sees, from sample `start` on."""
     augmentation = augment.parse(settings['augment']) if settings['augment'] else None
     return train_batches(
-        pairs, settings['batch_size'], settings['num_class'] or len(pairs.classes),
-        None if augmentation else settings['aug_dict'], settings['seed'], start,
-        augmentation=augmentation)  # fmt: skip
+        pairs,
+        settings['batch_size'],
+        settings['num_class'] or len(pairs.classes),
+        None if augmentation else settings['aug_dict'],
+        settings['seed'],
+        start,
+        augmentation=augmentation,
+    )
 
 
 def label_weights(pairs):
@@ -112,7 +146,8 @@ def learning_rate(settings):
         return rate
     warm_up = total // 20
     return keras.optimizers.schedules.CosineDecay(
-        rate / 10, total - warm_up, warmup_target=rate, warmup_steps=warm_up)  # fmt: skip
+        rate / 10, total - warm_up, warmup_target=rate, warmup_steps=warm_up
+    )
 
 
 class State(keras.callbacks.Callback):
@@ -133,8 +168,10 @@ class State(keras.callbacks.Callback):
                     variable.assign(saved[f'v{i}'])
                 progress = json.loads(str(saved['progress']))
         except Exception as e:
-            raise InputError(f'{self.path}: expected the state of this training, could not read it '
-                             f'({str(e)[:100]}); start anew without --resume') from None  # fmt: skip
+            raise InputError(
+                f'{self.path}: expected the state of this training, could not read it '
+                f'({str(e)[:100]}); start anew without --resume'
+            ) from None
         self.checkpoint.best, self.history = progress['best'], progress['history']
         if self.average:  # as saved: the average in the model, and the weights in its place
             self.average._ema_weights_in_model = True
@@ -145,10 +182,15 @@ class State(keras.callbacks.Callback):
         for name, value in {**logs, 'learning_rate': rate}.items():
             self.history.setdefault(name, []).append(float(value))
         best = self.checkpoint.best
-        progress = {'epoch': epoch + 1, 'history': self.history,
-                    'best': None if best is None else float(best)}  # fmt: skip
-        values = {f'v{i}': keras.ops.convert_to_numpy(v)
-                  for i, v in enumerate(self._variables(self.model))}  # fmt: skip
+        progress = {
+            'epoch': epoch + 1,
+            'history': self.history,
+            'best': None if best is None else float(best),
+        }
+        values = {
+            f'v{i}': keras.ops.convert_to_numpy(v)
+            for i, v in enumerate(self._variables(self.model))
+        }
         with whole_file(self.path) as beside:
             np.savez(beside, progress=json.dumps(progress), **values)
 
@@ -169,7 +211,9 @@ class KeepLast(keras.callbacks.Callback):
             kept = self.path.with_name(f'{self.path.stem}.{stamp}{self.path.suffix}')
             kept.unlink(missing_ok=True)
             try:
-                os.link(self.path, kept)  # a save that fails leaves the file under its own name, too
+                os.link(
+                    self.path, kept
+                )  # a save that fails leaves the file under its own name, too
             except OSError:  # a disk without links
                 os.replace(self.path, kept)
             print(f'\nThe last {self.path} is kept as {kept}')
@@ -204,17 +248,21 @@ class Guard(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch, logs=None):
         if not math.isfinite(logs.get('val_loss', 0)):
-            raise InputError(f'the validation loss is {logs["val_loss"]} after epoch {epoch + 1}; '
-                             'a learning rate too high (try a tenth) or a damaged picture. '
-                             f'{self.settings["model"]} is left as it was.')  # fmt: skip
+            raise InputError(
+                f'the validation loss is {logs["val_loss"]} after epoch {epoch + 1}; '
+                'a learning rate too high (try a tenth) or a damaged picture. '
+                f'{self.settings["model"]} is left as it was.'
+            )
 
     def on_train_batch_end(self, batch, logs=None):
         self.first = self.first or max(logs['loss'], 1)
         if not logs['loss'] < 1000 * self.first:  # nor inf, nor nan
             size = self.settings['batch_size']
             first = (self.epoch * self.settings['steps'] + batch) * size
-            files = [self.pairs.pairs[sample_index(k, len(self.pairs), self.settings['seed'])][0]
-                     for k in range(first, first + size)]  # fmt: skip
+            files = [
+                self.pairs.pairs[sample_index(k, len(self.pairs), self.settings['seed'])][0]
+                for k in range(first, first + size)
+            ]
             rate = float(keras.ops.convert_to_numpy(self.model.optimizer.learning_rate))
             raise InputError(
                 f'the loss is {logs["loss"]} at step {batch + 1} of epoch {self.epoch + 1}, '
@@ -250,15 +298,19 @@ class Estimate(keras.callbacks.Callback):
             # Scoring an image takes about a third of training on it: no backward pass.
             val = step / self.settings['batch_size'] * self.val_images / 3
             self.seconds = self.epochs * (step * self.settings['steps'] + val)
-            print(f'\nThe whole run takes about {duration(self.seconds)} on this machine '
-                  f'({step:.2f} s a step).' + self.advice())  # fmt: skip
+            print(
+                f'\nThe whole run takes about {duration(self.seconds)} on this machine '
+                f'({step:.2f} s a step).' + self.advice()
+            )
 
     def advice(self):
         filters = self.settings['filters']
         if self.seconds < 3600 or filters <= 16:
             return ''
-        return (f' To shorten it: --preset fast, --filters 16 (about '
-                f'{duration(self.seconds * 20 / filters)} or less), or a GPU (README).')  # fmt: skip
+        return (
+            f' To shorten it: --preset fast, --filters 16 (about '
+            f'{duration(self.seconds * 20 / filters)} or less), or a GPU (README).'
+        )
 
 
 def duration(seconds):
@@ -285,16 +337,20 @@ class Board(keras.callbacks.TensorBoard):
             for place, i in enumerate(self.shown):
                 image, truth = self.pairs[i]
                 probability = keras.ops.convert_to_numpy(
-                    self.model.predict_on_batch(image[None] / np.float32(255)))[0]  # fmt: skip
+                    self.model.predict_on_batch(image[None] / np.float32(255))
+                )[0]
                 picture = report.side_by_side(
-                    np.broadcast_to(image, (*truth.shape, 3)), report.indices_to_colours(truth, classes),
-                    report.indices_to_colours(report.to_index(probability, classes), classes))  # fmt: skip
+                    np.broadcast_to(image, (*truth.shape, 3)),
+                    report.indices_to_colours(truth, classes),
+                    report.indices_to_colours(report.to_index(probability, classes), classes),
+                )
                 tf.summary.image(f'image, truth, prediction {place + 1}', picture[None], step=epoch)
             for i, iou in zip(classes.scored, metrics.scores(counts)['iou']):
                 if not np.isnan(iou):
                     tf.summary.scalar(f'IoU/{classes.names[i]}', iou, step=epoch)
-            tf.summary.image('confusion matrix', report.confusion_picture(counts, classes)[None],
-                             step=epoch)  # fmt: skip
+            tf.summary.image(
+                'confusion matrix', report.confusion_picture(counts, classes)[None], step=epoch
+            )
         if epoch >= 4 or epoch + 1 == self.params['epochs']:  # before, a class may well be missing
             losses = [*self.history.get('val_loss', []), logs['val_loss']]
             for line in metrics.warnings(counts, classes, losses):
@@ -316,7 +372,9 @@ def new_run(log, name, settings, versions):
         except FileExistsError:
             continue
         except OSError as e:
-            raise InputError(f'{log}: can not write there ({e.strerror}); name another with --log') from None
+            raise InputError(
+                f'{log}: can not write there ({e.strerror}); name another with --log'
+            ) from None
     write_json(run / 'settings.json', {'settings': settings, 'versions': versions})
     return run
 
@@ -338,8 +396,10 @@ def find_run(log, name=''):
         runs = [p.parent for p in Path(log).glob('*/settings.json')]
         run = max(runs, key=lambda r: (r / 'settings.json').stat().st_mtime, default=None)
     if run is None or not (run / 'settings.json').is_file():
-        raise InputError(f'--resume: expected a run in {log}/, found {name or "none"}; '
-                         'start anew without --resume') from None  # fmt: skip
+        raise InputError(
+            f'--resume: expected a run in {log}/, found {name or "none"}; '
+            'start anew without --resume'
+        ) from None
     settings = json.loads((run / 'settings.json').read_text(encoding='utf-8'))['settings']
     return run, settings
 

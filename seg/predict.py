@@ -8,10 +8,10 @@ import keras
 import numpy as np
 from PIL import Image
 
-import report
 from datapre import make_folder, read_image
-from labels import InputError, indices_to_colours, read_label, recognise
-from metrics import confusion, evaluate_masks, same_size, scores
+from seg import report
+from seg.metrics import confusion, evaluate_masks, same_size, scores
+from seg.readers import InputError, indices_to_colours, read_label, recognise
 
 __all__ = ['evaluate', 'evaluate_masks', 'predict_files', 'predictions']
 
@@ -70,7 +70,9 @@ def most_probable(probability, size, classes):
         scored = classes.scored
     index = np.full(size, scored[0], np.uint8)
     best = None
-    planes = np.ascontiguousarray(np.moveaxis(probability, -1, 0))  # strided, each takes twice as long
+    planes = np.ascontiguousarray(
+        np.moveaxis(probability, -1, 0)
+    )  # strided, each takes twice as long
     for c in scored:
         plane = planes[c]
         if plane.shape != tuple(size):
@@ -97,12 +99,16 @@ def predict_files(model, files, output, opacity=0.5, side_by_side=False, flip=Fa
     taken = {Path(file).resolve() for file in files}
     for name, file in zip(names, files):
         if (masks / f'{name}.png').resolve() in taken:
-            raise InputError(f'{masks / name}.png: the mask of {file} would overwrite this '
-                             'picture; name another folder with --output')  # fmt: skip
+            raise InputError(
+                f'{masks / name}.png: the mask of {file} would overwrite this '
+                'picture; name another folder with --output'
+            )
     again = [f'{file} as {name}' for name, file in zip(names, files) if name != Path(file).stem]
     if again:
-        print(f'Pictures of the same name, written as another: {", ".join(again[:5])}'
-              + f' and {len(again) - 5} more' * (len(again) > 5))  # fmt: skip
+        print(
+            f'Pictures of the same name, written as another: {", ".join(again[:5])}'
+            + f' and {len(again) - 5} more' * (len(again) > 5)
+        )
     shown = make_folder(masks / ('side-by-side' if side_by_side else 'overlay'))
     classes, bar = model.class_table, keras.utils.Progbar(len(files), unit_name='image')
 
@@ -110,8 +116,11 @@ def predict_files(model, files, output, opacity=0.5, side_by_side=False, flip=Fa
         mask = indices_to_colours(index, classes)
         report.save_picture(mask, masks / f'{name}.png')
         rgb = np.ascontiguousarray(np.broadcast_to(image, (*index.shape, 3)))
-        picture = (report.side_by_side(rgb, mask) if side_by_side else
-                   report.overlay(rgb, index, classes, opacity))  # fmt: skip
+        picture = (
+            report.side_by_side(rgb, mask)
+            if side_by_side
+            else report.overlay(rgb, index, classes, opacity)
+        )
         picture = np.vstack([picture, report.legend(classes, picture.shape[1])])
         report.save_picture(picture, shown / f'{name}.jpg')
 

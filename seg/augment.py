@@ -25,7 +25,7 @@ import tensorflow as tf
 from PIL import Image
 from tensorflow.keras.preprocessing.image import ImageDataGenerator
 
-from labels import NO_CLASS, InputError, nearest_name
+from seg.readers import NO_CLASS, InputError, nearest_name
 
 _STATISTICS = 'it moves images out of 0..1, which prediction would have to repeat'
 REFUSED = {  # arguments of ImageDataGenerator that have no place here -> (neutral value, why)
@@ -42,8 +42,18 @@ REFUSED = {  # arguments of ImageDataGenerator that have no place here -> (neutr
     'dtype': ('float32', 'images are float32'),
 }
 FILL_MODES = ('nearest', 'reflect', 'wrap', 'constant')
-DRAW = ('theta', 'tx', 'ty', 'shear', 'zx', 'zy', 'flip_horizontal', 'flip_vertical',
-        'channel_shift_intensity', 'brightness')  # fmt: skip
+DRAW = (
+    'theta',
+    'tx',
+    'ty',
+    'shear',
+    'zx',
+    'zy',
+    'flip_horizontal',
+    'flip_vertical',
+    'channel_shift_intensity',
+    'brightness',
+)
 IDENTITY = (0, 0, 0, 0, 1, 1, 0, 0, 0, 1)
 
 
@@ -72,8 +82,10 @@ class Draws:
             raise InputError(f'augmentation: {" ".join(str(e).split())}') from None
         self.fill_mode, self.cval = self.generator.fill_mode, float(self.generator.cval)
         if self.fill_mode not in FILL_MODES:
-            raise InputError(f'augmentation fill_mode={self.fill_mode!r}: expected one of '
-                             + ', '.join(FILL_MODES))  # fmt: skip
+            raise InputError(
+                f'augmentation fill_mode={self.fill_mode!r}: expected one of '
+                + ', '.join(FILL_MODES)
+            )
 
     def draw(self, shape, seed):
         """float32 (10,), the values of DRAW for an image of shape (H, W, ...).
@@ -88,8 +100,19 @@ class Draws:
         return np.array([i if v is None else v for i, v in zip(IDENTITY, values)], np.float32)
 
 
-def affine_matrix(height, width, theta=0.0, tx=0.0, ty=0.0, shear=0.0, zx=1.0, zy=1.0,
-                  flip_horizontal=0.0, flip_vertical=0.0, out=None):  # fmt: skip
+def affine_matrix(
+    height,
+    width,
+    theta=0.0,
+    tx=0.0,
+    ty=0.0,
+    shear=0.0,
+    zx=1.0,
+    zy=1.0,
+    flip_horizontal=0.0,
+    flip_vertical=0.0,
+    out=None,
+):
     """float32 (8,): the projective transform, output (x, y) -> input (x, y), of one draw.
 
     ImageDataGenerator's chain about the picture's centre: rotation (theta, degrees), shift (tx
@@ -125,9 +148,13 @@ def warp(image, label, matrix, fill_mode='nearest', cval=0.0, out=None):
 
     def move(x, interpolation, fill):
         return tf.raw_ops.ImageProjectiveTransformV3(
-            images=x[None], transforms=matrix[None], output_shape=out or tf.shape(x)[:2],
-            fill_value=fill, interpolation=interpolation,
-            fill_mode=fill_mode.upper())[0]  # fmt: skip
+            images=x[None],
+            transforms=matrix[None],
+            output_shape=out or tf.shape(x)[:2],
+            fill_value=fill,
+            interpolation=interpolation,
+            fill_mode=fill_mode.upper(),
+        )[0]
 
     moved = move(image, 'BILINEAR', cval), move(label[..., None], 'NEAREST', NO_CLASS)[..., 0]
     size = out or label.shape
@@ -141,13 +168,18 @@ def apply_draw(image, label, draw, fill_mode='nearest', cval=0.0):
     shift (clipped to the image's own range, as Keras does), then brightness (a factor).
     """
     size = tf.shape(image)
-    image, label = warp(image, label, affine_matrix(size[0], size[1], *tf.unstack(draw[:8])),
-                        fill_mode, cval)  # fmt: skip
+    image, label = warp(
+        image, label, affine_matrix(size[0], size[1], *tf.unstack(draw[:8])), fill_mode, cval
+    )
     shift, brightness = draw[8], draw[9]
-    image = tf.cond(shift == 0, lambda: image, lambda: tf.clip_by_value(
-        image + shift, tf.reduce_min(image), tf.reduce_max(image)))  # fmt: skip
-    image = tf.cond(brightness == 1, lambda: image,
-                    lambda: tf.clip_by_value(image * brightness, 0.0, 255.0))  # fmt: skip
+    image = tf.cond(
+        shift == 0,
+        lambda: image,
+        lambda: tf.clip_by_value(image + shift, tf.reduce_min(image), tf.reduce_max(image)),
+    )
+    image = tf.cond(
+        brightness == 1, lambda: image, lambda: tf.clip_by_value(image * brightness, 0.0, 255.0)
+    )
     return image, label
 
 
@@ -167,8 +199,9 @@ def spread(u, strength, factor=False):
     return tf.exp(value) if factor else value
 
 
-def geometry(image, label, seed, crop=None, scale=0.0, rotate=0.0, shear=0.0, shift=0.0, flip=0.0,
-             vflip=0.0):  # fmt: skip
+def geometry(
+    image, label, seed, crop=None, scale=0.0, rotate=0.0, shear=0.0, shift=0.0, flip=0.0, vflip=0.0
+):
     """Pair function: crop, scale, rotation, shear, translation and flips in one warp.
 
     What no source pixel supplies is black with label 255. AlexNet's crops and flips (Krizhevsky
@@ -193,9 +226,18 @@ def geometry(image, label, seed, crop=None, scale=0.0, rotate=0.0, shear=0.0, sh
     height, width = tf.unstack(tf.cast(tf.shape(label), tf.float32))
     mirrored = tf.random.stateless_uniform((2,), tf.random.fold_in(seed, 1)) < (flip, vflip)
     matrix = affine_matrix(
-        height, width, spread(u[5], rotate), place(u[1], u[2], height, out[0]),
-        place(u[3], u[4], width, out[1]), spread(u[6], shear), zoom, zoom, mirrored[0],
-        mirrored[1], out)  # fmt: skip
+        height,
+        width,
+        spread(u[5], rotate),
+        place(u[1], u[2], height, out[0]),
+        place(u[3], u[4], width, out[1]),
+        spread(u[6], shear),
+        zoom,
+        zoom,
+        mirrored[0],
+        mirrored[1],
+        out,
+    )
     return warp(image, label, matrix, 'constant', out=out)
 
 
@@ -261,8 +303,9 @@ def channel_shift(image, label, seed, strength):
 def jitter(image, label, seed, strength):
     """Pair: saturation, contrast and brightness at once, each of `strength` (Howard 2013)."""
     u = tf.random.stateless_uniform((3,), seed)
-    return _linear(image, spread(u[0], strength, True), spread(u[1], strength, True),
-                   spread(u[2], strength)), label  # fmt: skip
+    return _linear(
+        image, spread(u[0], strength, True), spread(u[1], strength, True), spread(u[2], strength)
+    ), label
 
 
 def point_operations(values, counts, level):
@@ -274,8 +317,9 @@ def point_operations(values, counts, level):
     """
     shape = tf.shape(values)
     flat = tf.reshape(values, (-1, 256)) + 256 * tf.range(tf.size(values) // 256)[:, None]
-    present = tf.math.unsorted_segment_sum(tf.reshape(counts, (-1,)), tf.reshape(flat, (-1,)),
-                                           tf.size(values))  # fmt: skip
+    present = tf.math.unsorted_segment_sum(
+        tf.reshape(counts, (-1,)), tf.reshape(flat, (-1,)), tf.size(values)
+    )
     present = tf.reshape(present, shape)
     v, grid = tf.cast(values, tf.float32), tf.range(256, dtype=tf.float32)
     low = tf.reduce_min(tf.where(present > 0, grid, 255.0), -1, keepdims=True)
@@ -305,8 +349,12 @@ def augmix(image, label, seed, strength):
     channels = image.shape[-1]
     level = tf.cast(tf.round(image * 255), tf.int32)
     place = level + 256 * tf.range(channels)
-    counts = tf.math.bincount(tf.reshape(place, (-1,)), minlength=256 * channels,
-                              maxlength=256 * channels, dtype=tf.float32)  # fmt: skip
+    counts = tf.math.bincount(
+        tf.reshape(place, (-1,)),
+        minlength=256 * channels,
+        maxlength=256 * channels,
+        dtype=tf.float32,
+    )
     counts = tf.tile(tf.reshape(counts, (1, channels, 256)), (3, 1, 1))
     u = tf.random.stateless_uniform((3, 9), seed)
     values = tf.tile(tf.range(256)[None, None], (3, channels, 1))
@@ -433,10 +481,12 @@ def mixup(images, one_hot, seed, strength):
     others, their_hot = _partners(seed, images, one_hot)
     share = _beta(seed, strength, tf.shape(images)[0])[:, None, None, None]
     single = one_hot.shape[-1] == 1  # the two-class net's channel, -1 where there is no class
-    known = [y >= 0 if single else tf.reduce_any(y > 0, -1, keepdims=True)
-             for y in (one_hot, their_hot)]  # fmt: skip
-    mixed = tf.where(known[0] & known[1], share * one_hot + (1 - share) * their_hot,
-                     -1.0 if single else 0.0)  # fmt: skip
+    known = [
+        y >= 0 if single else tf.reduce_any(y > 0, -1, keepdims=True) for y in (one_hot, their_hot)
+    ]
+    mixed = tf.where(
+        known[0] & known[1], share * one_hot + (1 - share) * their_hot, -1.0 if single else 0.0
+    )
     return share * images + (1 - share) * others, mixed
 
 
@@ -451,8 +501,10 @@ def cutmix(images, one_hot, seed, strength):
     n, h, w = tf.unstack(tf.shape(images)[:3])
     half = tf.sqrt(1 - _beta(seed, strength, n))[:, None] / 2
     u = tf.random.stateless_uniform((2, n, 1), seed)
-    rows, columns = (tf.abs((tf.range(tf.cast(side, tf.float32)) + 0.5) / tf.cast(side, tf.float32)
-                            - v) < half for side, v in ((h, u[0]), (w, u[1])))  # fmt: skip
+    rows, columns = (
+        tf.abs((tf.range(tf.cast(side, tf.float32)) + 0.5) / tf.cast(side, tf.float32) - v) < half
+        for side, v in ((h, u[0]), (w, u[1]))
+    )
     mask = rows[:, :, None] & columns[:, None, :]
     return _paste(mask, _partners(seed, images, one_hot), images, one_hot)
 
@@ -528,7 +580,7 @@ OPERATIONS = {
     'cutmix': Operation(cutmix, 'mixing', 'number', 1, 100, "alpha of CutMix's Beta"),
     'fmix': Operation(fmix, 'mixing', 'number', 1, 100, "alpha of FMix's Beta"),
     'classmix': Operation(classmix, 'mixing', 'number', 0.5, 1, 'share of classes that is pasted'),
-}  # fmt: skip
+}
 FAMILIES = {
     'geometry': 'geometry, all in one warp; what the picture does not supply has no class',
     'colour': 'colour, the label untouched',
@@ -539,9 +591,11 @@ FAMILIES = {
 
 def help_text():
     """The grammar and every name with its default, range and meaning: main.py's help has it too."""
-    lines = ['NAME[=STRENGTH][@PROBABILITY],... with',
-             '  S: a number, 0 changes nothing; +-S: -S to S, or LOW-HIGH; xS: a factor from',
-             '  1/(1+S) to 1+S, or LOW-HIGH']  # fmt: skip
+    lines = [
+        'NAME[=STRENGTH][@PROBABILITY],... with',
+        '  S: a number, 0 changes nothing; +-S: -S to S, or LOW-HIGH; xS: a factor from',
+        '  1/(1+S) to 1+S, or LOW-HIGH',
+    ]
     for family, title in FAMILIES.items():
         lines.append(title)
         for name, o in OPERATIONS.items():
@@ -562,8 +616,11 @@ def _strength(name, text):
         value = match and tuple(map(int, match.groups()))
         fits = match and all(1 <= side <= o.high for side in value)
     else:
-        low, high = {'either': (-o.high, o.high), 'factor': (1 / (1 + o.high), 1 + o.high),
-                     'number': (1, 0)}[o.style]  # fmt: skip
+        low, high = {
+            'either': (-o.high, o.high),
+            'factor': (1 / (1 + o.high), 1 + o.high),
+            'number': (1, 0),
+        }[o.style]
         expected = f'0 to {o.high}'
         expected += f', or LOW-HIGH from {low:g} to {high:g}' if low < high else ''
         match = re.fullmatch(rf'({number})(?:-({number}))?', text)
@@ -611,7 +668,8 @@ def parse(text):
     geometric, pairs, mixes, seen, text = {}, [], [], set(), ''.join(text.split())
     for part in text.split(',') if text not in ('', 'none') else ():
         name, strength, void, probability = re.fullmatch(
-            '([^=@:]*)(?:=([^@:]*))?(:[^@]*)?(?:@(.*))?', part).groups()  # fmt: skip
+            '([^=@:]*)(?:=([^@:]*))?(:[^@]*)?(?:@(.*))?', part
+        ).groups()
         if name not in OPERATIONS:
             hint = nearest_name(name, OPERATIONS) or '; --help lists them'
             raise InputError(f'--augment {name!r}: there is no such augmentation{hint}')
@@ -653,8 +711,11 @@ def preview_cells(pairs, num_class, text='', seed=1):
     if num_class == 1:  # 1 foreground, 0 background, -1 no class
         one_hot = tf.where(labels == NO_CLASS, -1.0, tf.cast(labels, tf.float32))[..., None]
     cells = [('untouched', *pairs[0])]
-    for part in text.split(',') if text else [
-            f'{name}={o.default or half}' for name, o in OPERATIONS.items()]:  # fmt: skip
+    for part in (
+        text.split(',')
+        if text
+        else [f'{name}={o.default or half}' for name, o in OPERATIONS.items()]
+    ):
         augmentation, draws = parse(part), []
         for k in range(6):
             if augmentation.mix:
@@ -680,8 +741,10 @@ def batch_cells(images, one_hot, first=0):
         labels = np.where(one_hot < 0, NO_CLASS, one_hot >= 0.5)[..., 0]
     else:
         labels = np.where(one_hot.any(-1), one_hot.argmax(-1), NO_CLASS)
-    return [(f'sample {first + i}', image, label.astype(np.uint8))
-            for i, (image, label) in enumerate(zip(images, labels))]  # fmt: skip
+    return [
+        (f'sample {first + i}', image, label.astype(np.uint8))
+        for i, (image, label) in enumerate(zip(images, labels))
+    ]
 
 
 # ---------------------------------------------------------------------------- the article's names

@@ -16,23 +16,39 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from labels import indices_to_colours, open_picture, to_hex, whole_file
-from metrics import COLUMNS, MEANS, confusion, scores
+from seg.metrics import COLUMNS, MEANS, confusion, scores
+from seg.readers import indices_to_colours, open_picture, to_hex, whole_file
 
-FONT_FOLDERS = ('/usr/share/fonts', '/usr/local/share/fonts', '~/.fonts', '~/.local/share/fonts',
-                '/System/Library/Fonts', '/Library/Fonts', 'C:/Windows/Fonts')  # fmt: skip
+FONT_FOLDERS = (
+    '/usr/share/fonts',
+    '/usr/local/share/fonts',
+    '~/.fonts',
+    '~/.local/share/fonts',
+    '/System/Library/Fonts',
+    '/Library/Fonts',
+    'C:/Windows/Fonts',
+)
 WRONG, IGNORED = (255, 122, 40), (128, 128, 128)  # error map
 HIT, MISS = (37, 99, 235), (234, 88, 12)  # confusion matrix
 LINES = {'train': (100, 116, 139), 'val': (29, 78, 216)}  # curves
-PANELS = (('Loss', 'loss'), ('Pixel accuracy', 'accuracy'), ('mIoU', 'miou'),
-          ('Learning rate', 'learning_rate'))  # fmt: skip
+PANELS = (
+    ('Loss', 'loss'),
+    ('Pixel accuracy', 'accuracy'),
+    ('mIoU', 'miou'),
+    ('Learning rate', 'learning_rate'),
+)
 SPLITS = {
     'test': ('the test images', ''),
-    'val': ('the validation images (not a test score)', 'The checkpoint was chosen on these '
-            'validation images, so the scores flatter; test images usually score lower.'),
-    'train': ('the training images (not a test score)', 'The network was trained on these images: '
-              'the scores say nothing about new ones.'),
-}  # fmt: skip
+    'val': (
+        'the validation images (not a test score)',
+        'The checkpoint was chosen on these '
+        'validation images, so the scores flatter; test images usually score lower.',
+    ),
+    'train': (
+        'the training images (not a test score)',
+        'The network was trained on these images: the scores say nothing about new ones.',
+    ),
+}
 
 
 def to_index(probability, table):
@@ -98,8 +114,10 @@ def find_font(text, size):
                     return font
             except OSError:
                 continue
-    print('No installed font has every character of the class names; the legend shows boxes. '
-          'Install one, such as Noto Sans CJK.')  # fmt: skip
+    print(
+        'No installed font has every character of the class names; the legend shows boxes. '
+        'Install one, such as Noto Sans CJK.'
+    )
     return default
 
 
@@ -125,9 +143,14 @@ def preview_page(cells, table, width=240):
         wide = min(width, image.shape[1])
         size = wide, -(-wide * len(image) // image.shape[1])
         colours = Image.fromarray(indices_to_colours(label, table)).resize(size, 0)
-        look = [np.asarray(x) for x in (
-            Image.fromarray(image).resize(size, 1), colours,
-            Image.fromarray(overlay(image, label, table)).resize(size, 1))]  # fmt: skip
+        look = [
+            np.asarray(x)
+            for x in (
+                Image.fromarray(image).resize(size, 1),
+                colours,
+                Image.fromarray(overlay(image, label, table)).resize(size, 1),
+            )
+        ]
         tiles.append((caption, side_by_side(*look)))
     tall, wide = (max(tile.shape[i] for _, tile in tiles) for i in (0, 1))
     columns = max(1, round(len(tiles) ** 0.5 * 0.6))
@@ -205,8 +228,13 @@ def confusion_picture(counts, table):
             fill = tuple(round(255 + (c - 255) * a) for c in (HIT if i == j else MISS))
             draw.rectangle((x, y, x + cell - 2, y + cell - 2), fill=fill)
             if cell > 12 and value >= 0.005:
-                draw.text((x + cell / 2 - 1, y + cell / 2), f'{100 * value:.0f}', 'black', small,
-                          anchor='mm')  # fmt: skip
+                draw.text(
+                    (x + cell / 2 - 1, y + cell / 2),
+                    f'{100 * value:.0f}',
+                    'black',
+                    small,
+                    anchor='mm',
+                )
     return np.asarray(picture)
 
 
@@ -229,10 +257,15 @@ def _panels(history, width, height):
     """
     left, right, top, bottom = 52, 12, 34, 30
     for title, key in PANELS:
-        lines = {name: history[k] for name, k in (('train', key), ('val', f'val_{key}'))
-                 if history.get(k)}  # fmt: skip
-        lines = {name: [math.nan if v is None else float(v) for v in values]
-                 for name, values in lines.items()}  # fmt: skip
+        lines = {
+            name: history[k]
+            for name, k in (('train', key), ('val', f'val_{key}'))
+            if history.get(k)
+        }
+        lines = {
+            name: [math.nan if v is None else float(v) for v in values]
+            for name, values in lines.items()
+        }
         finite = [v for values in lines.values() for v in values if math.isfinite(v)]
         if not finite:
             continue
@@ -291,8 +324,11 @@ def _curves(history):
     w, h, out = 400, 250, []
     for title, ys, xs, lines in _panels(history, w, h):
         parts = [f'<text x="52" y="20" class="t">{title}</text>']
-        parts += [f'<path class="g" d="M52 {y}H{w - 12}"/><text x="46" y="{y + 4}" class="e">{text}'
-                  '</text>' for y, text in ys]  # fmt: skip
+        parts += [
+            f'<path class="g" d="M52 {y}H{w - 12}"/><text x="46" y="{y + 4}" class="e">{text}'
+            '</text>'
+            for y, text in ys
+        ]
         parts += [f'<text x="{x}" y="{h - 10}" class="m">{text}</text>' for x, text in xs]
         for place, (name, runs) in enumerate(lines):
             x = w - 12 - 56 * (len(lines) - 1 - place)
@@ -300,8 +336,10 @@ def _curves(history):
             for run in runs:
                 points = 'L'.join(f'{px} {py}' for px, py in run) + ('h0' if len(run) == 1 else '')
                 parts.append(f'<path class="c {name}" d="M{points}"/>')
-        out.append(f'<svg viewBox="0 0 {w} {h}" role="img" aria-label="{title} by epoch: '
-                   f'{", ".join(name for name, _ in lines)}">{"".join(parts)}</svg>')  # fmt: skip
+        out.append(
+            f'<svg viewBox="0 0 {w} {h}" role="img" aria-label="{title} by epoch: '
+            f'{", ".join(name for name, _ in lines)}">{"".join(parts)}</svg>'
+        )
     return ''.join(out)
 
 
@@ -351,10 +389,16 @@ class Report:
         for label in maps:
             self.painted |= {i for i in np.unique(label).tolist() if i < len(self.classes)}
             label.putpalette(self.classes.palette.tobytes())
-        return str(name), result, size, [
-            _data_uri(image, 'JPEG', quality=80),
-            *(_data_uri(label, 'PNG', optimize=True) for label in maps),
-            _data_uri(Image.fromarray(error), 'JPEG', quality=80, subsampling=0)]  # fmt: skip
+        return (
+            str(name),
+            result,
+            size,
+            [
+                _data_uri(image, 'JPEG', quality=80),
+                *(_data_uri(label, 'PNG', optimize=True) for label in maps),
+                _data_uri(Image.fromarray(error), 'JPEG', quality=80, subsampling=0),
+            ],
+        )
 
     def write(self, counts, settings=None, versions=None, history=None, split='', warnings=()):
         """Write the file, whole or not at all.
@@ -369,10 +413,17 @@ class Report:
         result, table = scores(counts), self.classes
         what, note = SPLITS.get(split, (split or 'labelled images', ''))
         absent = len(table.scored) - result['classes']
-        notes = [note, absent and f'{absent} of {len(table.scored)} classes occur in neither truth '
-                 'nor prediction; the means leave them out.', *warnings]  # fmt: skip
-        means = [f'<div><dt>{name}</dt><dd>{_percent(result[key])} %</dd></div>'
-                 for key, name in MEANS.items()]  # fmt: skip
+        notes = [
+            note,
+            absent
+            and f'{absent} of {len(table.scored)} classes occur in neither truth '
+            'nor prediction; the means leave them out.',
+            *warnings,
+        ]
+        means = [
+            f'<div><dt>{name}</dt><dd>{_percent(result[key])} %</dd></div>'
+            for key, name in MEANS.items()
+        ]
         parts = [
             f'<header><h1>Scores on {escape(what)}</h1><p>{self.images:,} images, '
             f'{result["pixels"]:,} scored pixels, {time.strftime("%Y-%m-%d %H:%M")}</p></header>',
@@ -386,8 +437,10 @@ class Report:
             parts.append(_section('Training, by epoch', f'<div class="curves">{curves}</div>'))
         parts.append(self._images())
         for title, values in (('Settings', settings), ('Versions', versions)):
-            rows = [f'<tr><th scope="row">{escape(str(k))}</th><td>{escape(_text(v))}</td></tr>'
-                    for k, v in (values or {}).items()]  # fmt: skip
+            rows = [
+                f'<tr><th scope="row">{escape(str(k))}</th><td>{escape(_text(v))}</td></tr>'
+                for k, v in (values or {}).items()
+            ]
             if rows:
                 parts.append(_section(title, f'<table class="plain">{"".join(rows)}</table>'))
         page = PAGE.format(title=escape(f'Scores on {what}'), style=STYLE, body='\n'.join(parts))
@@ -396,11 +449,16 @@ class Report:
 
     def _images(self):
         table = self.classes
-        worst, best = ([item[2] for item in sorted(heap, key=lambda item: item[:2], reverse=True)]
-                       for heap in (self.worst, self.best))  # fmt: skip
+        worst, best = (
+            [item[2] for item in sorted(heap, key=lambda item: item[:2], reverse=True)]
+            for heap in (self.worst, self.best)
+        )
         best = [b for b in best if all(b is not w for w in worst)]
-        keys = [*((table.names[i], table.colours[i]) for i in sorted(self.painted)),
-                ('error', WRONG), ('not scored', IGNORED)]  # fmt: skip
+        keys = [
+            *((table.names[i], table.colours[i]) for i in sorted(self.painted)),
+            ('error', WRONG),
+            ('not scored', IGNORED),
+        ]
         keys = ''.join(f'<li>{_swatch(c)}{escape(n)}</li>' for n, c in keys)
         keys = f'<ul class="key">{keys}</ul>'
         out = []
@@ -447,8 +505,11 @@ def _class_table(result, table):
             bar = f' class="bar" style="--v:{100 * value:.1f}%"' if key == 'iou' else ''
             rows += f'<td{bar}>{_percent(value)}</td>'
         rows += '</tr>'
-    return _scroll('Scores of each class', '<table class="classes"><thead><tr><th scope="col">class'
-                   f'</th>{heads}</tr></thead><tbody>{rows}</tbody></table>')  # fmt: skip
+    return _scroll(
+        'Scores of each class',
+        '<table class="classes"><thead><tr><th scope="col">class'
+        f'</th>{heads}</tr></thead><tbody>{rows}</tbody></table>',
+    )
 
 
 def _confusion_table(counts, table):
@@ -463,11 +524,16 @@ def _confusion_table(counts, table):
                 continue
             tip = f'{name} predicted as {columns[j]}: {100 * value:.1f} %'
             text = f'{100 * value:.0f}' if value >= 0.005 else ''
-            cells += (f'<td class="{"hit" if i == j else "miss"}" title="{escape(tip)}" '
-                      f'style="--a:{_strength(value, i == j):.2f}">{text}</td>')  # fmt: skip
+            cells += (
+                f'<td class="{"hit" if i == j else "miss"}" title="{escape(tip)}" '
+                f'style="--a:{_strength(value, i == j):.2f}">{text}</td>'
+            )
         lines.append(f'<tr><th scope="row">{escape(name)}</th>{cells}</tr>')
-    return _scroll('Confusion matrix', '<table class="matrix"><thead><tr><td></td>'
-                   f'{heads}</tr></thead><tbody>{"".join(lines)}</tbody></table>')  # fmt: skip
+    return _scroll(
+        'Confusion matrix',
+        '<table class="matrix"><thead><tr><td></td>'
+        f'{heads}</tr></thead><tbody>{"".join(lines)}</tbody></table>',
+    )
 
 
 def _card(group, name, result, size, pictures):
@@ -475,12 +541,18 @@ def _card(group, name, result, size, pictures):
     name, kinds = escape(name), ('Image', 'Truth', 'Prediction', 'Error')
     inputs = ''.join(
         f'<input type="radio" name="{group}" id="{group}{k}"{" checked" if k == 2 else ""}>'
-        f'<label for="{group}{k}">{kind}</label>' for k, kind in enumerate(kinds))  # fmt: skip
+        f'<label for="{group}{k}">{kind}</label>'
+        for k, kind in enumerate(kinds)
+    )
     width, height = size
-    images = ''.join(f'<img src="{uri}" alt="{kind} of {name}" width="{width}" height="{height}">'
-                     for kind, uri in zip(kinds, pictures))  # fmt: skip
-    return (f'<fieldset><legend><b>{name}</b> mIoU {_percent(result["miou"])} %, accuracy '
-            f'{_percent(result["accuracy"])} %</legend>{inputs}<div>{images}</div></fieldset>')
+    images = ''.join(
+        f'<img src="{uri}" alt="{kind} of {name}" width="{width}" height="{height}">'
+        for kind, uri in zip(kinds, pictures)
+    )
+    return (
+        f'<fieldset><legend><b>{name}</b> mIoU {_percent(result["miou"])} %, accuracy '
+        f'{_percent(result["accuracy"])} %</legend>{inputs}<div>{images}</div></fieldset>'
+    )
 
 
 # The policy lets the page load nothing but its own pictures, whatever a file or class is called.

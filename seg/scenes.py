@@ -18,7 +18,7 @@ from types import SimpleNamespace
 import numpy as np
 from PIL import Image, ImageDraw, ImageFilter
 
-from labels import CAMVID, InputError
+from seg.readers import CAMVID, InputError
 
 (SKY, BUILDING, POLE, ROAD, PAVEMENT, TREE, SIGN, FENCE, CAR, PERSON, BICYCLIST, VOID, _) = range(
     len(CAMVID)
@@ -122,8 +122,9 @@ class Scene:
 
     def shadow(self, x, z, radius, length=None, strength=0.55):
         """Darkens the ground below a thing; the ground keeps its label."""
-        ring = np.column_stack([x + CIRCLE[:, 0] * radius, 0 * CIRCLE[:, 0],
-                                z + CIRCLE[:, 1] * (length or radius)])  # fmt: skip
+        ring = np.column_stack(
+            [x + CIRCLE[:, 0] * radius, 0 * CIRCLE[:, 0], z + CIRCLE[:, 1] * (length or radius)]
+        )
         if ring[:, 2].min() > 1:
             mask = self.mask(ring) & ((self.label == ROAD) | (self.label == PAVEMENT))
             self.image.reshape(-1, 3)[np.flatnonzero(mask)] *= strength
@@ -271,8 +272,10 @@ def crown(s, x, y, z, radius, colour):
     """A leafy crown: a few round lumps with ragged rims, lit from above."""
     rng = s.rng
     (u, v), r = s.project([(x, y, z)])[0], radius * s.focal / z
-    rows, cols = (slice(*np.clip([c - 1.6 * r, c + 1.6 * r], 0, n).astype(int))
-                  for c, n in ((v, s.h), (u, s.w)))  # fmt: skip
+    rows, cols = (
+        slice(*np.clip([c - 1.6 * r, c + 1.6 * r], 0, n).astype(int))
+        for c, n in ((v, s.h), (u, s.w))
+    )
     right, down = (np.arange(s.w)[None, cols] - u) / r, (np.arange(s.h)[rows, None] - v) / r
     dx, dy, size = rng.uniform((-0.6, -0.5, 0.45), (0.6, 0.5, 0.7), (5, 3)).T[..., None, None]
     d = ((right - dx) ** 2 + (down - dy) ** 2) / size**2  # (5 lumps, h, w)
@@ -382,8 +385,10 @@ def car(s, x, z, yaw):
 
     s.shadow(x, z, 1.1 + 1.2 * abs(sin), 1.1 + 1.2 * abs(cos), 0.5)
     body = corners(-end, end, wide, 0.28), corners(-end, end, wide, 0.9)
-    cabin = (corners(rear - end, end - 0.6, wide * 0.95, 0.88),
-             corners(rear + 0.3 - end, end - 1.3, wide * 0.75, roof))  # fmt: skip
+    cabin = (
+        corners(rear - end, end - 0.6, wide * 0.95, 0.88),
+        corners(rear + 0.3 - end, end - 1.3, wide * 0.75, roof),
+    )
     for low, high in (body, cabin):
         faces = [(i, np.stack([low[i], low[i - 3], high[i - 3], high[i]])) for i in range(4)]
         faces.sort(key=lambda face: -np.hypot(*(face[1].mean(0)[[0, 2]] - (s.side, 0))))
@@ -449,8 +454,13 @@ def bicyclist(s, x, z):
         part((0.06, 0.06, 0.06), disc(hub, 0.35, 0.36))
         part(s.pick(GREY[1:3], spread=0.03), disc(hub, 0.35, 0.26), 1 + 0.3 * s.fine)
         part((0.1, 0.1, 0.1), disc(hub, 0.35, 0.06))
-    frame = [(-0.55, 0.35, -0.1, 0.4), (-0.1, 0.4, -0.25, 0.9), (-0.25, 0.85, 0.4, 0.85),
-             (-0.1, 0.4, 0.4, 0.85), (0.55, 0.35, 0.38, 1.0)]  # fmt: skip
+    frame = [
+        (-0.55, 0.35, -0.1, 0.4),
+        (-0.1, 0.4, -0.25, 0.9),
+        (-0.25, 0.85, 0.4, 0.85),
+        (-0.1, 0.4, 0.4, 0.85),
+        (0.55, 0.35, 0.38, 1.0),
+    ]
     for line in frame:
         part(metal, bar(*line, 0.09))
     pedal = rng.uniform(-0.08, 0.12)
@@ -543,10 +553,13 @@ def furnish(s):
         return [(kind, *spot(*pair, inner, outer)) for pair in pairwise(steps)]
 
     things = (
-        scatter(lamp, 2, 3, 6, 24, 0.3, 0.7) + scatter(sign, 2, 3, 6, 15, 0.3, 1.0)
-        + scatter(person, 3, 5, 5, 13, 0.6, 2.2) + scatter(tree, 1, 3, 10, 30, 0.7, 1.2)
-        + scatter(clutter, 0, 2, 7, 18, 0.6, 2.0) + scatter(bicyclist, 0, 1, 5, 10, 0.8, 1.6)
-    )  # fmt: skip
+        scatter(lamp, 2, 3, 6, 24, 0.3, 0.7)
+        + scatter(sign, 2, 3, 6, 15, 0.3, 1.0)
+        + scatter(person, 3, 5, 5, 13, 0.6, 2.2)
+        + scatter(tree, 1, 3, 10, 30, 0.7, 1.2)
+        + scatter(clutter, 0, 2, 7, 18, 0.6, 2.0)
+        + scatter(bicyclist, 0, 1, 5, 10, 0.8, 1.6)
+    )
     for kind, x, z in sorted(things, key=lambda thing: -thing[2]):
         kind(s, x, z)
     if rng.random() < 0.6:  # a railing at the kerb
