@@ -1,4 +1,4 @@
-"""Folders -> batches: pair files, read, augment, one-hot; and masks back into files.
+"""Folders -> batches: read pairs, augment, one-hot; and masks back into files.
 
     train_gene = trainGenerator(batch_size=2, aug_dict=aug_args, train_path='CamVid/',
                                 image_folder='train', label_folder='trainannot')
@@ -7,6 +7,11 @@ Sample k of a training stream, its picture and its random transform, follows fro
 any number of parallel calls gives the same stream, and a stream can start anywhere.
 """
 
+import seg  # noqa: F401 - first: it sets what TensorFlow reads when it is imported
+
+# isort: split
+
+import math
 import os
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
@@ -17,77 +22,74 @@ import tensorflow as tf
 from PIL import Image
 
 from seg import augment, report
+from seg.classes import class_table, indices_to_colours, to_index
+from seg.files import InputError, list_pictures, make_folder, pair_files
 from seg.readers import (
-    InputError,
-    class_table,
-    indices_to_colours,
-    list_pictures,
+    EIGHT_BITS,
     open_picture,
-    pair_files,
-    read_label,
+    read_image,
+    read_raw,
+    read_raws,
     recognise,
+    to_bytes,
+    to_classes,
 )
+from seg.sizes import SizeRule, resize
 
-__all__ = [
-    'adjustData',
-    'labelVisualize',
-    'saveResult',
-    'testGenerator',
-    'trainGenerator',
-    'valGenerator',
-]
-CACHE_BYTES = 2 << 30  # decoded pictures kept in memory; what is beyond is read again
+__all__ = ['adjustData', 'labelVisualize', 'saveResult', 'testGenerator', 'trainGenerator']
+__all__ += ['valGenerator', 'SingleCenterCrop', 'CenterCrop', 'CenterCrop_npy']
+__all__ += ['random_brightness', 'show_images']
+CACHE_BYTES = 2 << 30  # decoded pictures kept in memory, in all; what is beyond is read again
 
 
-# ---------------------------------------------------------------------------- reading
-
-
-def read_image(path, color_mode='rgb', size=None):
-    """uint8 (H, W, 3), or (H, W, 1) for 'grayscale'; upright; `size` (H, W) resizes, anti-aliased."""
-    picture = open_picture(path)
-    if picture.mode.startswith(('I', 'F')):  # 16 bits: PIL's own conversion would clip at 255
-        deep = np.asarray(picture, np.float32)
-        if not np.isfinite(deep).all():
-            raise InputError(f'{path}: holds values that are not finite; replace the file')
-        top = 65535 if deep.max() > 255 else 255
-        picture = Image.fromarray((deep.clip(0, top) * (255 / top)).round().astype(np.uint8))
-    picture = picture.convert('L' if color_mode == 'grayscale' else 'RGB')
-    if size and picture.size != (size[1], size[0]):
-        picture = picture.resize((size[1], size[0]), Image.Resampling.LANCZOS)
-    image = np.asarray(picture)
-    return image[..., None] if image.ndim == 2 else image
+# ---------------------------------------------------------------------------- pairs
 
 
 class Pairs:
-    """Image and label files, read through one reader, kept decoded as uint8 within CACHE_BYTES.
+    """Pairs of image and label as arrays; decoded ones are kept while `room` lasts.
 
     Args:
-        pairs: [(image path, label path)].
-        classes: ClassTable.
-        size: (H, W) of every picture; None takes the first one's, and all must have it.
-        two_class: masks of 0/255 are background and foreground.
-        color_mode: 'rgb' or 'grayscale'.
-    Raises: InputError that names the first file that can not be used, when constructed.
+        pairs: [(image path, label path)]; classes: ClassTable; formats: see readers.recognise.
+        rule: SizeRule that makes network inputs of them; None leaves them as they are.
+        channels, intensity: see readers.read_image.
+        looked: {label path: RawLabel} that were read already.
+        room: [bytes], shared by all that draw on it.
+    Raises: InputError that names the first file that can not be used, when constructed or, for
+        pictures that are not kept, when read; `error` is then the same.
     """
 
-    def __init__(self, pairs, classes, size=None, two_class=False, color_mode='rgb'):
-        self.pairs, self.classes, self.two_class = pairs, classes, two_class
-        self.color_mode, self.resize, self.cache, self.error = color_mode, size, {}, None
-        self.size = size or open_picture(pairs[0][0]).size[::-1]
-        channels = 1 if color_mode == 'grayscale' else 3
-        self.input_size = (*self.size, channels)
-        self.format = recognise([label for _, label in pairs], classes, two_class)
-        fit = CACHE_BYTES // (self.size[0] * self.size[1] * (channels + 1))
-        with ThreadPoolExecutor(os.cpu_count()) as pool:  # the first broken file stops the run
-            for i, pair in enumerate(pool.map(self._read, range(len(pairs)))):
-                if i < fit:
+    def __init__(
+        self,
+        pairs,
+        classes,
+        formats,
+        rule=None,
+        channels=3,
+        intensity=EIGHT_BITS,
+        looked=None,
+        room=None,
+    ):
+        self.pairs, self.classes, self.formats, self.rule = pairs, classes, formats, rule
+        self.channels, self.intensity, self.looked = channels, intensity, looked or {}
+        self.cache, self.error, self.dtype = {}, None, np.uint8
+        self.dtype = self._read(0)[0].dtype
+        self._fill([CACHE_BYTES] if room is None else room)
+
+    def _fill(self, room):
+        with ThreadPoolExecutor(os.cpu_count()) as pool:
+            for start in range(0, len(self), 64):  # a few at a time: a large set is not all read
+                some = range(start, min(start + 64, len(self)))
+                for i, pair in zip(some, pool.map(self._read, some)):
+                    room[0] -= sum(part.nbytes for part in pair)
+                    if room[0] < 0:
+                        return
                     self.cache[i] = pair
 
     def __len__(self):
         return len(self.pairs)
 
     def __getitem__(self, i):
-        """(image uint8 (H, W, C), label uint8 (H, W)) of pair i."""
+        """(image uint8 or uint16 (H, W, C), label uint8 (H, W)) of pair i."""
         if i in self.cache:
             return self.cache[i]
         try:
@@ -98,17 +100,44 @@ class Pairs:
 
     def _read(self, i):
         image_path, label_path = self.pairs[i]
-        image = read_image(image_path, self.color_mode, self.resize)
-        label = read_label(label_path, self.classes, self.two_class, self.format)
-        if self.resize and label.shape != tuple(self.resize):
-            label = np.asarray(Image.fromarray(label).resize(self.resize[::-1], 0))  # nearest
+        image = read_image(image_path, self.channels, self.intensity)
+        if image.dtype != self.dtype and i:
+            image = to_bytes(image) if self.dtype == np.uint8 else image * np.uint16(257)
+        raw = self.looked.get(label_path)
+        if getattr(raw, 'inverse', None) is None:
+            raw = read_raw(label_path)
+        else:
+            self.looked[label_path] = raw._replace(inverse=None)  # once is enough
+        label, rule = to_classes(raw, self.classes, self.formats), self.rule
+        wanted = image.shape[:2], f'its image {image_path}'
+        if rule and rule.kind == 'whole':
+            wanted = (rule.height, rule.width), f'{self.pairs[0][0]}; --size resizes all'
         for path, shape in ((image_path, image.shape[:2]), (label_path, label.shape)):
-            if shape != tuple(self.size):
+            if shape != wanted[0]:
                 raise InputError(
-                    f'{path}: {shape[0]}x{shape[1]} pixels, expected {self.size[0]}x{self.size[1]} '
-                    f'as {self.pairs[0][0]}; --size resizes all'
+                    f'{path}: {shape[0]}x{shape[1]} pixels, expected {wanted[0][0]}x{wanted[0][1]} '
+                    f'as {wanted[1]}'
                 )
-        return image, label
+        return (rule.image(image), rule.label(label)) if rule else (image, label)
+
+
+def read_pairs(data):
+    """(training Pairs as network inputs, validation Pairs as they are) of a DataSet."""
+    room = [CACHE_BYTES]
+    return _pairs_of(data, 'train', data.rule, room), _pairs_of(data, 'val', None, room)
+
+
+def _pairs_of(data, name, rule, room):
+    return Pairs(
+        data.splits[name],
+        data.classes,
+        data.formats,
+        rule,
+        data.channels,
+        data.intensity,
+        data.looked,
+        room,
+    )
 
 
 # ---------------------------------------------------------------------------- batches
@@ -139,36 +168,29 @@ def train_batches(
     pairs,
     batch_size,
     num_class,
-    aug_dict=None,
+    augmentation=None,
     seed=1,
     start=0,
     save_to_dir=None,
-    image_save_prefix='image',
-    label_save_prefix='label',
-    augmentation=None,
+    prefixes=('image', 'label'),
 ):
     """Endless tf.data.Dataset of (images float32 (N, H, W, C) in 0..1, one-hot float32).
 
     Every pass over the pairs is a fresh permutation. `start` is the sample to begin with.
-    `augmentation`, from augment.parse, follows on `aug_dict`: its pair functions draw from
-    (seed, k), its mixing functions from (seed, the batch's first k).
+    `augmentation`, of augment.parse or augment.from_aug_dict: its pair function draws from
+    (seed, k), its mixing function from (seed, the batch's first k). save_to_dir: also write each
+    augmented pair there.
     """
-    draws = augment.Draws(aug_dict)
+    (height, width), top = pairs.rule.input_size(()), np.iinfo(pairs.dtype).max
 
     def sample(k):
-        image, label = pairs[sample_index(int(k), len(pairs), seed)]
-        word = np.random.SeedSequence((seed, int(k))).generate_state(1)[0]
-        return image, label, draws.draw(image.shape, word)
+        return pairs[sample_index(int(k), len(pairs), seed)]
 
     def load(k):
-        image, label, draw = tf.numpy_function(sample, [k], (tf.uint8, tf.uint8, tf.float32))
-        image.set_shape(pairs.input_size)
-        label.set_shape(pairs.size)
-        draw.set_shape((len(augment.DRAW),))
-        image = tf.cast(image, tf.float32)
-        if aug_dict:
-            image, label = augment.apply_draw(image, label, draw, draws.fill_mode, draws.cval)
-        image = image / 255
+        image, label = tf.numpy_function(sample, [k], (tf.as_dtype(pairs.dtype), tf.uint8))
+        image.set_shape((height, width, pairs.channels))
+        label.set_shape((height, width))
+        image = tf.cast(image, tf.float32) / top
         if augmentation:
             image, label = augmentation.pair(image, label, (tf.constant(seed, tf.int64), k))
         if save_to_dir:
@@ -184,7 +206,7 @@ def train_batches(
         return images, y
 
     def save(k, image, label):
-        for prefix, x in ((image_save_prefix, image), (label_save_prefix, label)):
+        for prefix, x in zip(prefixes, (image, label)):
             x = np.squeeze(x).round().clip(0, 255).astype(np.uint8)
             Image.fromarray(x).save(Path(save_to_dir) / f'{prefix}_{k:06d}.png')
         return k
@@ -196,17 +218,44 @@ def train_batches(
     return batches.prefetch(2)
 
 
-def eval_batches(pairs, batch_size, num_class):
-    """Every pair once, untouched, in name order: (images, one-hot) as train_batches gives them."""
+class Stream:
+    """What a run trains on: batches from any sample on, and the files that a sample is made of."""
 
-    def load(i):
-        image, label = tf.numpy_function(lambda i: pairs[int(i)], [i], (tf.uint8, tf.uint8))
-        image.set_shape(pairs.input_size)
-        label.set_shape(pairs.size)
-        return tf.cast(image, tf.float32) / 255, label
+    def __init__(self, pairs, settings, num_class):
+        self.pairs, self.settings, self.num_class = pairs, settings, num_class
+        self.augmentation = augment.from_aug_dict(settings.aug_dict)
+        if settings.augment:
+            self.augmentation = augment.parse(settings.augment)
 
-    samples = tf.data.Dataset.range(len(pairs)).map(load, tf.data.AUTOTUNE, deterministic=True)
-    return samples.batch(batch_size).map(lambda x, y: (x, one_hot(y, num_class))).prefetch(2)
+    def batches(self, start=0):
+        s = self.settings
+        return train_batches(
+            self.pairs, s.batch_size, self.num_class, self.augmentation, s.seed, start
+        )
+
+    def files(self, first, count):
+        """Paths of the images of samples first, first + 1, ..."""
+        places = [
+            sample_index(k, len(self.pairs), self.settings.seed)
+            for k in range(first, first + count)
+        ]
+        return [self.pairs.pairs[i][0] for i in places]
+
+
+def draw_preview(data, settings, flags):
+    """One page: every augmentation, or those of settings.augment; with flags['batches'] the first
+    batches as training gets them."""
+    pairs = _pairs_of(data, 'train', data.rule, [CACHE_BYTES])
+    if flags.get('batches'):
+        n, batches = settings.batch_size, Stream(pairs, settings, len(data.classes)).batches()
+        numbered = enumerate(batches.take(6))
+        cells = [c for i, (x, y) in numbered for c in augment.batch_cells(x, y, i * n)]
+    else:
+        two = [pairs[0], pairs[len(pairs) - 1]]
+        two = [(to_bytes(image), label) for image, label in two]
+        cells = augment.preview_cells(two, len(data.classes), settings.augment or '', settings.seed)
+    report.save_picture(report.preview_page(cells, data.classes), flags['page'])
+    print(f'{len(cells)} cells on {flags["page"]}: image, label, both')
 
 
 # ---------------------------------------------------------------------------- the article's names
@@ -238,37 +287,28 @@ def trainGenerator(
             num_class is then 1 (one channel) or 2.
         save_to_dir: also write each augmented pair there, under the two prefixes.
         target_size: (H, W) to resize to; None keeps the files' own size.
-    Raises: labels.InputError (a ValueError) that names the file or argument that is wrong.
+    Raises: InputError (a ValueError) that names the file or argument that is wrong.
     """
     for mode in (image_color_mode, label_color_mode):
         if mode not in ('rgb', 'grayscale'):
             raise InputError(f"color mode {mode!r}: expected 'rgb' or 'grayscale'")
     if not flag_multi_class and num_class > 2:
         num_class = 2  # the article's default of 13 means nothing here
-    pairs = Pairs(
-        pair_files(Path(train_path) / image_folder, Path(train_path) / label_folder),
-        class_table(num_class),
-        target_size,
-        not flag_multi_class,
-        image_color_mode,
-    )
-    return train_batches(
-        pairs,
-        batch_size,
-        num_class,
-        aug_dict,
-        seed,
-        0,
-        save_to_dir,
-        image_save_prefix,
-        label_save_prefix,
-    )
+    files = pair_files(Path(train_path) / image_folder, Path(train_path) / label_folder)
+    classes = class_table(num_class)
+    formats = recognise(read_raws([label for _, label in files]), classes)[0]
+    rule = SizeRule('stretch', *target_size) if target_size else None
+    rule = rule or SizeRule('whole', *open_picture(files[0][0]).size[::-1])
+    channels = 1 if image_color_mode == 'grayscale' else 3
+    pairs = Pairs(files, classes, formats, rule, channels)
+    prefixes, augmentation = (image_save_prefix, label_save_prefix), augment.from_aug_dict(aug_dict)
+    return train_batches(pairs, batch_size, num_class, augmentation, seed, 0, save_to_dir, prefixes)
 
 
 def valGenerator(batch_size, aug_dict, val_path, image_folder, label_folder, **kwargs):
     """trainGenerator for the validation folders: it obeys its arguments, augmentation included.
 
-    main.py validates on untouched pictures instead, each once (`eval_batches`).
+    main.py validates on untouched pictures instead, each once.
     """
     return trainGenerator(batch_size, aug_dict, val_path, image_folder, label_folder, **kwargs)
 
@@ -276,15 +316,17 @@ def valGenerator(batch_size, aug_dict, val_path, image_folder, label_folder, **k
 def testGenerator(test_path, target_size=None, flag_multi_class=True, as_gray=False):
     """One batch of one image (1, H, W, C) after another, in name order; `.names` are the files'."""
     files = list_pictures(test_path)
-    color_mode = 'grayscale' if as_gray else 'rgb'
+    channels = 1 if as_gray else 3
 
     def read(i):
-        return read_image(files[int(i)], color_mode, target_size)
+        image = read_image(files[int(i)], channels)
+        image = resize(image, target_size or image.shape[:2], Image.Resampling.LANCZOS)
+        return image / np.float32(np.iinfo(image.dtype).max)
 
     def load(i):
-        image = tf.numpy_function(read, [i], tf.uint8)
-        image.set_shape((*(target_size or (None, None)), 1 if as_gray else 3))
-        return tf.cast(image, tf.float32) / 255
+        image = tf.numpy_function(read, [i], tf.float32)
+        image.set_shape((*(target_size or (None, None)), channels))
+        return image
 
     images = tf.data.Dataset.range(len(files)).map(load, tf.data.AUTOTUNE, deterministic=True)
     images = images.batch(1).prefetch(2)
@@ -335,20 +377,77 @@ def saveResult(save_path, npyfile, names=None, flag_multi_class=True, num_class=
     for i, probability in enumerate(npyfile):
         table = classes or class_table(num_class or probability.shape[-1])
         name = Path(names[i]).stem if names else f'{i}_predict'
-        mask = indices_to_colours(report.to_index(probability, table), table)
+        mask = indices_to_colours(to_index(probability, table), table)
         report.save_picture(mask, folder / f'{name}.png')
         count += 1
     return count
 
 
-def make_folder(path):
-    """The folder, made where it is missing; InputError where that is impossible."""
-    try:
-        Path(path).mkdir(parents=True, exist_ok=True)
-        if not os.access(path, os.W_OK):
-            raise PermissionError(13, 'Permission denied')
-    except OSError as e:
-        raise InputError(
-            f'{path}: can not write there ({e.strerror}); name another with --output'
-        ) from None
-    return Path(path)
+def _centre(size, height, width):
+    """(left, top, right, bottom) of the window of `size` in the middle."""
+    h, w = (size, size) if np.isscalar(size) else size
+    if not (0 < h <= height and 0 < w <= width):
+        raise InputError(f'crop of {h}x{w}: expected at most the picture, {height}x{width}')
+    top, left = math.ceil((height - h) / 2), math.ceil((width - w) / 2)
+    return left, top, left + w, top + h
+
+
+class SingleCenterCrop:
+    """SingleCenterCrop(size)(img): the middle of a PIL picture; size an int or (height, width)."""
+
+    def __init__(self, size):
+        self.size = size
+
+    def __call__(self, img):
+        return img.crop(_centre(self.size, img.height, img.width))
+
+
+class CenterCrop(SingleCenterCrop):
+    """CenterCrop(size)(img, mask): the middle of a PIL picture and of its mask of the same size.
+
+    Raises: InputError (a ValueError) for a crop larger than the picture, and for sizes unlike.
+    """
+
+    def __call__(self, img, mask):
+        if img.size != mask.size:
+            raise InputError(f'mask of {mask.size}: expected the size of its image, {img.size}')
+        return super().__call__(img), super().__call__(mask)
+
+
+class CenterCrop_npy(SingleCenterCrop):
+    """CenterCrop_npy(size)(img, mask): the same for arrays (H, W, C), masks (H, W) or (H, W, K)."""
+
+    def __call__(self, img, mask):
+        if img.shape[:2] != mask.shape[:2]:
+            raise InputError(f'mask of {mask.shape}: expected the size of its image, {img.shape}')
+        left, top, right, bottom = _centre(self.size, *img.shape[:2])
+        return img[top:bottom, left:right], mask[top:bottom, left:right]
+
+
+def random_brightness(images, max_delta=0.2, seed=None):
+    """A batch (N, H, W, C), each picture brighter or darker by its own -max_delta..max_delta.
+
+    uint8 stays uint8 of 0..255; floats are of 0..1. Both are clipped.
+    """
+    images = np.asarray(images)
+    shift = np.random.default_rng(seed).uniform(-max_delta, max_delta, (len(images), 1, 1, 1))
+    if images.dtype == np.uint8:
+        return (images + 255 * shift).round().clip(0, 255).astype(np.uint8)
+    return (images + shift).clip(0, 1).astype(images.dtype)
+
+
+def show_images(images, columns=4, path=None):
+    """A PIL picture with all `images` in rows of `columns`, saved under `path` where it is given.
+
+    images: arrays (H, W, C) or (H, W), uint8 of 0..255 or floats of 0..1. A notebook shows what is
+    returned; elsewhere call its show().
+    """
+    tiles = [np.squeeze(x) for x in images]
+    tiles = [x if x.dtype == np.uint8 else np.uint8((x * 255).round().clip(0, 255)) for x in tiles]
+    h, w = (max(x.shape[i] for x in tiles) for i in (0, 1))
+    sheet = Image.new('RGB', (w * min(columns, len(tiles)), h * -(-len(tiles) // columns)))
+    for i, x in enumerate(tiles):
+        sheet.paste(Image.fromarray(x), (i % columns * w, i // columns * h))
+    if path:
+        sheet.save(path)
+    return sheet

@@ -18,7 +18,7 @@ import numpy as np
 import tensorflow as tf
 
 from model import LOSSES, Scores, unet, weights_of
-from seg.readers import CAMVID
+from seg.classes import CAMVID
 
 
 def main(repeats=7):

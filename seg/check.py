@@ -6,148 +6,47 @@
 No TensorFlow: a data set is judged in seconds, before an hour is spent on it.
 """
 
-import hashlib
+import json
 import os
 import time
-from collections import Counter, namedtuple
+from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
-from functools import partial
+from dataclasses import replace
 from itertools import chain
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
-from seg.readers import (
-    CAMVID,
-    NO_CLASS,
+from seg.classes import (
     TWO_CLASSES,
-    ClassTable,
-    InputError,
-    Stored,
-    _complaint,
-    _formats,
-    _header,
-    _hex,
-    _match,
-    _meaning,
-    _merge,
-    _snap,
-    _stored,
-    _survey,
-    _unpack,
     find_classes,
-    list_pictures,
+    hex_of,
     numbered_classes,
-    open_picture,
     read_classes,
-    split,
     to_hex,
-    whole_file,
+    unpack,
+    write_classes,
 )
-
-FAST_LABELS = 500  # labels that the fast check reads; each is checked again when it is used
-Glance = namedtuple('Glance', 'shape mode turned top digest')
-
-
-def _glance(path, whole):
-    """Glance of an image: its header, and with `whole` its largest value and its pixels' hash."""
-    picture = open_picture(path) if whole else _header(path)
-    turned, deep = picture.info['turned'], picture.mode[0] in 'IF'
-    swap = turned > 4 and not whole and picture.format != 'TIFF'  # Pillow has swapped that one's
-    shape = picture.size if swap else picture.size[::-1]
-    top = float(np.max(picture)) if whole and deep else 0
-    digest = hashlib.sha1(picture.tobytes()).hexdigest() if whole else ''
-    picture.close()
-    return Glance(shape, picture.mode, turned > 1, top, digest)
-
-
-def _try(read, path):
-    try:
-        return read(path)
-    except InputError as e:
-        return str(e)
+from seg.files import InputError, list_pictures, whole_file
+from seg.readers import (
+    EIGHT_BITS,
+    RawLabel,
+    complaint,
+    gather,
+    is_deep,
+    meaning,
+    read_raw,
+    read_raws,
+    recognise,
+    snap,
+)
+from seg.sources import blends, guess_classes, load, pixels_of
 
 
 def _few(lines):
     """The first five lines, and how many more there are."""
     return lines[:5] + [f'... and {len(lines) - 5} more such files'] * (len(lines) > 5)
-
-
-def _sources(folder, images, labels):
-    """{split: (image source, label source or None)} of a CamVid folder, or of images and labels."""
-    if images and labels and not folder:
-        return {'train': (images, labels)}
-    if images or labels or not folder:
-        raise InputError('expected a folder in CamVid layout, or both --images and --labels')
-    folder = Path(folder)
-    if not (folder / 'train').is_dir():
-        held = sorted(p.name for p in folder.iterdir()) if folder.is_dir() else ['no such folder']
-        raise InputError(
-            f'{folder}: expected train and trainannot in it, found '
-            f'{", ".join(held[:9]) or "nothing"}; name folders of your own with '
-            '--images and --labels'
-        )
-    found = {s: (folder / s, folder / f'{s}annot') for s in ('train', 'val', 'test')}
-    return {
-        s: (i, None if s == 'test' and not a.is_dir() else a)
-        for s, (i, a) in found.items()
-        if i.is_dir()
-    }
-
-
-def _blends(colours, ends):
-    """Which colours (k, 3) lie between two of the ends (m, 3): the pixels of a smoothed edge."""
-    found = np.zeros(len(colours), bool)
-    for i, a in enumerate(ends):
-        for b in ends[i + 1 :]:
-            t = (colours - a) @ (b - a) / ((b - a) @ (b - a))
-            found |= (np.abs(colours - a - np.outer(t, b - a)).max(1) < 3) & (t > 0) & (t < 1)
-    return found
-
-
-def guess_classes(held):
-    """(ClassTable, how) for labels (Held) without a table: 0/255, indices, grey levels far apart,
-    or one class for each colour; of a blurred set ('guessed from ...') for each main colour."""
-    order = np.argsort(-held.counts, kind='stable')
-    values, colours, share = (a[order] for a in (held.values, held.colours, held.counts))
-    share, ranked = share / share.sum(), values.tolist()
-    if len({*ranked}) == len(ranked) and min(ranked) >= 0:  # one colour a value, none but greys
-        top = max([v for v in ranked if v != NO_CLASS], default=1)
-        soft = len(ranked) > 8 and top > 128 and {*ranked[:2]} == {0, 255}
-        if {*ranked} <= {0, 255} or top <= 1 or soft:
-            return TWO_CLASSES, 'two classes, of values 0 and 1 or 0 and 255'
-        drawn = all(s.layout == 'palette' for s in held.stored) and len({*colours}) == len(ranked)
-        if drawn and sorted(ranked) == [*range(len(ranked))]:
-            return _coloured(_unpack(colours[np.argsort(values)])), 'palette indices'
-        if top < 3 * len(ranked) or top > 255:
-            return numbered_classes(min(top, 254) + 1), f'indices, of which the largest is {top}'
-    ends, share = _unpack(colours[:255]), share[:255]
-    if len(ends) > 2 and {*map(tuple, ends.tolist())} <= {*CAMVID.colours}:
-        return CAMVID, "CamVid's, whose colours these are"
-    near = np.array([i > 0 and np.abs(ends[:i] - c).max(1).min() < 9 for i, c in enumerate(ends)])
-    mixed = _blends(ends, ends[(share > 0.01) & ~near][:40])
-    if len(colours) > 255 or near.any() or (mixed & (share < 0.001)).sum() > 2:
-        main = ends[(share > 0.005) & ~near & ~mixed]
-        main = np.unique(main if len(main) else ends[:1], axis=0)
-        return _coloured(main), f'guessed from the {len(main)} main of {len(colours)} colours'
-    return _coloured(np.unique(ends, axis=0)), f'one for each of {len(ends)} colours'
-
-
-def _is_camvid(held, stored):
-    """Grey labels of 0..12 with void in them; a wrong value or two are then a fault, not a class."""
-    own = np.isin(held.values, [*range(13), NO_CLASS])
-    return (
-        all(s.layout == 'grey' for s in stored)
-        and {*held.values.tolist()} & {11, 12}
-        and held.counts[own].sum() > 0.99 * held.counts.sum()
-    )
-
-
-def _coloured(rgb):
-    """Classes named after their colours, none of them void."""
-    colours = tuple(map(tuple, rgb.tolist()))
-    return ClassTable(tuple(map(to_hex, colours)), colours, ('scored',) * len(colours))
 
 
 def class_weights(counts, table):
@@ -161,122 +60,73 @@ def class_weights(counts, table):
     ]
 
 
-def check(
-    folder=None,
-    images=None,
-    labels=None,
-    table=None,
-    val_split=None,
-    seed=0,
-    size=None,
-    two_class=False,
-    fast=False,
-):
-    """What a data set holds, and whether it is fit to train on.
+def examine(data, fast=False):
+    """What a DataSet holds, and whether it is fit to train on.
 
-    Args:
-        folder: CamVid layout: train, trainannot, val, valannot[, test[, testannot]].
-        images, labels: instead, two folders or glob patterns (split 'train').
-        table: ClassTable; default a class table file beside the data, else what the labels hold.
-        val_split, seed: where there is no val, this fraction of train; see `split`.
-        size: what pictures will be resized to, so that they may differ.
-        fast: what `train` runs first: every pair and header, at most FAST_LABELS labels, no image
-            decoded; the first error is raised.
-
-    Returns: dict fit for JSON: fit, verdict, errors, warnings, notes, data, table, table_from,
-        format (for `read_label`), splits, images and labels by size and mode, values, classes,
+    Args: fast: what `train` runs first, on a set that was looked at `fast`; the first error is
+        raised.
+    Returns: dict fit for JSON: fit, verdict, errors, warnings, notes, data, layout, table,
+        table_from, formats, input, splits, images and labels by size and mode, values, classes,
         weights, seconds.
-    Raises: InputError where there is no such data set or its class table is wrong.
     """
-    started, pairs, looked = time.perf_counter(), {}, {}
-    say = {'errors': [], 'warnings': [], 'notes': []}
-    for name, (image_source, label_source) in _sources(folder, images, labels).items():
-        try:
-            if label_source:
-                pairs[name], complaints = _match(image_source, label_source)
-                say['errors'] += complaints
-            else:
-                pairs[name] = [(p, None) for p in list_pictures(image_source)]
-        except InputError as e:
-            say['errors'].append(str(e))
-            pairs[name] = []
-    if 'val' not in pairs and val_split and len(pairs['train']) > 1:
-        pairs['train'], pairs['val'] = split(pairs['train'], val_split, seed)
-    if 'val' not in pairs:
-        say['warnings'].append('no validation pictures: add a val folder, or --val-split 0.2')
-
-    files = {
-        'images': [i for p in pairs.values() for i, _ in p],
-        'labels': [a for p in pairs.values() for _, a in p if a],
-    }
-    every = files['labels']
-    read = every[:: max(-(-len(every) // FAST_LABELS), 1)] if fast else every
-    if len(read) < len(every):
-        say['notes'].append(f'{len(read)} of {len(every)} labels read, spread over the set')
-    glance, rest = partial(_glance, whole=not fast), {*every} - {*read}
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        for reader, todo in ((_survey, read), (glance, [*files['images'], *rest])):
-            looked |= zip(todo, pool.map(partial(_try, reader), todo))
-    say['errors'] += _few([e for e in looked.values() if isinstance(e, str)])
-    looked = {p: s for p, s in looked.items() if not isinstance(s, str)}
-    stored = [looked[p] for p in read if p in looked]
-
-    result, how = {'format': {}, 'values': [], 'classes': [], 'weights': {}}, 'given'
-    if table is None and stored:
-        held = _merge(stored)
-        path = find_classes(*([folder] if folder else [labels, Path(labels).parent, images]))
-        if path:
-            table, how = read_classes(path), str(path)
-        elif folder and _is_camvid(held, stored):
-            table, how = CAMVID, "CamVid's"
-        else:
-            table, how = guess_classes(held)
-            say['warnings'].append(f'no class table: {how}; --write-classes writes one to edit')
-    if stored:
-        _check_labels(result, say, stored, looked, pairs, table, two_class)
-    _check_images(say, looked, pairs, size, fast)
-    if fast and say['errors']:
+    started = time.perf_counter()
+    say = {'errors': [*data.errors], 'warnings': [*data.warnings], 'notes': [*data.notes]}
+    if 'train' not in data.splits:
+        say['errors'].insert(0, f'{data.where}: expected train and trainannot in it, found neither')
+    result = {'values': [], 'classes': [], 'weights': {}}
+    if data.raws():
+        _check_values(data, say, result['values'])
+        _check_kinds(data, say)
+        _check_classes(data, say, result)
+    _check_sizes(data, say, fast)
+    _check_images(data, say)
+    if not fast:
+        _check_twins(data, say)
+    elif say['errors']:
         raise InputError(say['errors'][0])
-    for what, paths in files.items():
-        seen = [looked[p] for p in paths if p in looked]
+    pairs = [*chain(*data.splits.values())]
+    for what, paths in (('images', [i for i, _ in pairs]), ('labels', [a for _, a in pairs if a])):
+        seen = [s for p in paths if not isinstance(s := data.looked.get(p, ''), str)]
         result[f'{what} by size'] = dict(Counter('{}x{}'.format(*s.shape) for s in seen))
         result[f'{what} by mode'] = dict(Counter(s.mode for s in seen))
     wrong, doubts = len(say['errors']), len(say['warnings'])
     verdict = f'not fit to train, errors: {wrong}' if wrong else 'fit to train'
     verdict += f', warnings: {doubts}' if doubts else ''
-    splits = {
-        s: {'images': len(p), 'labels': sum(a is not None for _, a in p)} for s, p in pairs.items()
-    }
-    data = str(folder or f'{images}, {labels}')
+    rule = data.rule and f'{data.rule.height}x{data.rule.width}'
     return {
         'fit': not wrong,
         'verdict': verdict,
         **say,
-        'data': data,
-        'table': table and table.to_dict(),
-        'table_from': how,
-        'splits': splits,
+        'data': data.where,
+        'layout': data.layout,
+        'table': data.classes and data.classes.to_dict(),
+        'table_from': data.classes_from,
+        'formats': data.formats,
+        'input': {'size': rule, 'channels': data.channels, 'intensity': data.intensity},
+        'splits': {
+            s: {'images': len(p), 'labels': sum(a is not None for _, a in p)}
+            for s, p in data.splits.items()
+        },
         **result,
         'seconds': round(time.perf_counter() - started, 2),
     }
 
 
-def _check_labels(result, say, stored, looked, pairs, table, two_class):
-    """What the labels hold: format, values, classes, weights."""
-    n, warn, total = len(table), say['warnings'].append, sum(s.counts.sum() for s in stored)
-    result['format'], doubts = _formats(stored, table, two_class)
-    say['warnings'] += doubts
-    for layout, kind in result['format'].items():
-        held = _merge([s for s in stored if s.layout == layout])
-        classes = _meaning(held.values, held.colours, kind, table)
+def _check_values(data, say, values):
+    """What the label files store, value by value, and which of it is no class."""
+    raws, table = data.raws(), data.classes
+    n, total = len(table), sum(s.counts.sum() for s in raws)
+    for layout, kind in data.formats.items():
+        held = gather([s for s in raws if s.layout == layout])
+        classes = meaning(held.values, held.colours, kind, table)
         for i in np.argsort(-held.counts, kind='stable')[:1000]:  # a JPEG holds many thousands
-            s, c = held.stored[held.owner[i]], classes[i]
+            s, c = held.raws[held.owner[i]], classes[i]
             y, x = divmod(int(held.index[i]), s.shape[1])
-            result['values'].append(
+            values.append(
                 {
                     'layout': layout,
                     'value': int(held.values[i]),
-                    'hex': _hex(held.colours[i]),
+                    'hex': hex_of(held.colours[i]),
                     'class': None if c < 0 else table.names[c] if c < n else 'no class',
                     'percent': 100 * float(held.counts[i] / total),
                     'files': int(held.files[i]),
@@ -286,59 +136,64 @@ def _check_labels(result, say, stored, looked, pairs, table, two_class):
                 }
             )
         say['errors'] += _strangers(held, classes, kind, table)
-        plain = {*held.values.tolist()}
-        trains = kind != 'index' and {*classes} & {*table.scored}
-        if 255 in plain <= {0, 255} and n > 2 and not trains:
-            say['errors'].append(
-                f'{held.stored[0].path}: labels hold only 0 and 255, masks of two classes, but the '
-                f'class table has {n}; --num-class 2 trains on them, --repair makes them 0 and 1'
-            )
-        both = any({1, 255} <= {*s.values.tolist()} for s in held.stored)
-        if {1, 255} <= plain <= {0, 1, 255} and n <= 2 and not both:
-            a, b = (next(s.path for s in held.stored if v in s.values) for v in (1, 255))
-            say['errors'].append(
-                f'{b}: values 0 and 255, but {a}: 0 and 1; is 255 foreground or '
-                'no class? repair the one kind apart from the other'
-            )
-        if kind == 'index' and layout != 'bit' and min(plain) >= 1:
-            warn(
-                f'indices start at {min(plain)}, so class 0, {table.names[0]}, never occurs; '
+        _check_two_classes(held, classes, kind, table, say['errors'])
+        low = int(held.values.min())
+        if kind == 'index' and layout != 'bit' and low >= 1:
+            say['warnings'].append(
+                f'indices start at {low}, so class 0, {table.names[0]}, never occurs; '
                 'subtract 1 if they were counted from 1'
             )
-    modes = Counter(s.layout for s in stored)
-    if len(modes) > 1:
-        found = ', '.join(f'{k} {layout}' for layout, k in modes.items())
-        warn(f'labels of several kinds, each read as its own: {found}')
+
+
+def _check_two_classes(held, classes, kind, table, errors):
+    """Masks of 0 and 255 under a larger table; 0/255 beside 0/1."""
+    plain, n = {*held.values.tolist()}, len(table)
+    trains = kind != 'index' and {*classes} & {*table.scored}
+    if 255 in plain <= {0, 255} and n > 2 and not trains:
+        errors.append(
+            f'{held.raws[0].path}: labels hold only 0 and 255, masks of two classes, but the class '
+            f'table has {n}; --num-class 2 trains on them, --repair makes them 0 and 1'
+        )
+    both = any({1, 255} <= {*s.values.tolist()} for s in held.raws)
+    if {1, 255} <= plain <= {0, 1, 255} and n <= 2 and not both:
+        a, b = (next(s.path for s in held.raws if v in s.values) for v in (1, 255))
+        errors.append(
+            f'{b}: values 0 and 255, but {a}: 0 and 1; is 255 foreground or no class? repair the '
+            'one kind apart from the other'
+        )
+
+
+def _check_kinds(data, say):
+    """Label files of several kinds, lossy ones, those of one value."""
+    raws = data.raws()
+    kinds = Counter(s.layout for s in raws)
+    if len(kinds) > 1:
+        found = ', '.join(f'{k} {layout}' for layout, k in kinds.items())
+        say['warnings'].append(f'labels of several kinds, each read as its own: {found}')
     for words, files in (
-        ('JPEG labels, which JPEG smears; save PNG', [s.path for s in stored if s.lossy]),
-        ('labels of one single value', [s.path for s in stored if len(s.values) == 1]),
+        ('JPEG labels, which JPEG smears; save PNG', [s.path for s in raws if s.lossy]),
+        ('labels of one single value', [s.path for s in raws if len(s.values) == 1]),
     ):
         if files:
-            warn(f'{words}: {len(files)} (first: {files[0]})')
+            say['warnings'].append(f'{words}: {len(files)} (first: {files[0]})')
 
-    counts = {name: np.zeros(n + 1, np.int64) for name in pairs}  # pixels; the last is no class
+
+def _check_classes(data, say, result):
+    """How often each class occurs, which never does, and the weights that balance them."""
+    table, warn, n = data.classes, say['warnings'].append, len(data.classes)
+    counts = {name: data.class_pixels(name) for name in data.splits}
     within, files = np.zeros(n), np.zeros(n, int)  # pixels of the training images that hold a class
-    for name, s in ((name, looked[a]) for name, p in pairs.items() for _, a in p if a in looked):
-        if isinstance(s, Stored):
-            classes = _meaning(s.values, s.colours, result['format'][s.layout], table)
-            classes[(classes < 0) | (classes > n)] = n
-            held = np.bincount(classes, s.counts, n + 1).astype(np.int64)
-            counts[name] += held
+    for name in data.splits:
+        for raw in data.raws(name):
+            held = pixels_of(raw, table, data.formats)
             files += held[:n] > 0
             within += (held[:n] > 0) * held.sum() * (name == 'train')
-    train, everywhere = counts['train'][:n], sum(counts.values())[:n]
+    everywhere = sum(counts.values())[:n]
+    train = counts.get('train', everywhere * 0)[:n]
     for i, (name, colour, role) in enumerate(zip(table.names, table.colours, table.roles)):
         share = {s: 100 * float(c[i] / c.sum()) for s, c in counts.items() if c.any()}
-        result['classes'].append(
-            {
-                'index': i,
-                'name': name,
-                'hex': to_hex(colour),
-                'role': role,
-                'percent': share,
-                'files': int(files[i]),
-            }
-        )
+        about = {'index': i, 'name': name, 'hex': to_hex(colour), 'role': role}
+        result['classes'].append(about | {'percent': share, 'files': int(files[i])})
     absent = [table.names[i] for i in range(n) if not everywhere[i]]
     late = [table.names[i] for i in table.scored if everywhere[i] and not train[i]]
     if absent:
@@ -370,18 +225,18 @@ def _strangers(held, classes, kind, table):
     if not len(bad):
         return []
     bad = bad[np.argsort(-held.counts[bad], kind='stable')]
-    s, i, weight = held.stored[held.owner[bad[0]]], bad[0], held.counts[bad]
-    line = _complaint(s, held.values[i], held.colours[i], held.index[i], kind, table)
+    s, i, weight = held.raws[held.owner[bad[0]]], bad[0], held.counts[bad]
+    line = complaint(s, held.values[i], held.colours[i], held.index[i], kind, table)
     share = 100 * weight.sum() / held.counts.sum()
     line += f' ({len(bad)} such values, {share:.3g} % of the pixels); '
-    if any(s.lossy for s in held.stored):
+    if any(s.lossy for s in held.raws):
         line += 'JPEG smears labels: --repair snaps them'
     elif kind in ('0/255', 'colour'):
         known = np.unique(classes[(classes >= 0) & (classes < len(table))])
         ends = np.array((TWO_CLASSES if kind == '0/255' else table).colours, float)
         ends = ends if kind == '0/255' else ends[known][:40]
-        smooth = weight[:2000][_blends(_unpack(held.colours[bad[:2000]]), ends)].sum()
-        distance = _snap(held.values[bad], held.colours[bad], kind, table)[1].max()
+        smooth = weight[:2000][blends(unpack(held.colours[bad[:2000]]), ends)].sum()
+        distance = snap(held.values[bad], held.colours[bad], kind, table)[1].max()
         if distance <= 16:
             line += f'all within {distance} units of a class: --repair snaps them'
         elif len(bad) > 2 and smooth > 0.9 * weight.sum():
@@ -395,37 +250,52 @@ def _strangers(held, classes, kind, table):
     return [line]
 
 
-def _check_images(say, looked, pairs, size, fast):
-    """Sizes, modes, EXIF, duplicates, labels alike."""
-    splits = {i: name for name, p in pairs.items() for i, _ in p}
-    looks, warn, unequal = {p: looked[p] for p in splits if p in looked}, say['warnings'].append, []
-    for image, label in chain(*pairs.values()):
-        a, b = looked.get(image), looked.get(label)
-        if a and b and a.shape != b.shape:
-            turn = ', for EXIF turns the image' if a.turned and a.shape == b.shape[::-1] else ''
-            size_a, size_b = ('{}x{}'.format(*g.shape) for g in (a, b))
-            unequal.append(
-                f'{label}: label of {size_b}, but {image} has {size_a} pixels{turn}; '
-                'make them the same'
-            )
+def _check_sizes(data, say, fast):
+    """Labels unlike their images, images unlike each other, sides that the network pads."""
+    unequal = []
+    for image, label in chain(*data.splits.values()):
+        a, b = data.looked.get(image), data.looked.get(label)
+        if isinstance(a, str) or isinstance(b, str) or None in (a, b) or a.shape == b.shape:
+            continue
+        turn = ', for EXIF turns the image' if a.turned and a.shape == b.shape[::-1] else ''
+        size_a, size_b = ('{}x{}'.format(*g.shape) for g in (a, b))
+        unequal.append(
+            f'{label}: label of {size_b}, but {image} has {size_a} pixels{turn}; make them the same'
+        )
     say['errors'] += _few(unequal)
+    looks = _images(data)
     sizes = Counter(a.shape for a in looks.values())
-    if len(sizes) > 1 and not size:
+    if not data.rule and sizes:
         odd = next(p for p, a in looks.items() if a.shape == min(sizes, key=sizes.get))
         most = '{}x{}'.format(*max(sizes, key=sizes.get))
         say['errors' if fast else 'warnings'].append(
             f'{odd}: one of {len(sizes)} sizes of images; --size {most} resizes all, labels nearest'
         )
-    for axis, word in ((0, 'rows'), (1, 'columns')):
-        for extent in sorted({s[axis] for s in (sizes if len(sizes) < 4 and not size else ())}):
-            if extent % 16:
+    elif data.rule and (data.rule.height, data.rule.width) in sizes:
+        for side, word in ((data.rule.height, 'rows'), (data.rule.width, 'columns')):
+            if side % 16:
                 say['notes'].append(
-                    f'{extent} {word} are padded to {-(-extent // 16) * 16} inside '
-                    'the model, which crops its output'
+                    f'{side} {word} are padded to {-(-side // 16) * 16} inside the model, which '
+                    'crops its output'
                 )
+
+
+def _images(data):
+    """{path: Glance} of the images that can be read."""
+    images = [i for i, _ in chain(*data.splits.values())]
+    return {i: g for i in images if not isinstance(g := data.looked.get(i, ''), str)}
+
+
+def _check_images(data, say):
+    """EXIF, depth, modes that lose something."""
+    looks = _images(data)
+    low, high = data.intensity
     for words, is_so in (
         ('EXIF turns images upright; their labels must be drawn upright', lambda a: a.turned),
-        ('images of 16 bits, read as value / 257', lambda a: a.mode[0] in 'IF'),
+        (
+            f'images of more than 8 bits, read by one range for all, {low:g} to {high:g}',
+            lambda a: is_deep(a.mode) and data.intensity != EIGHT_BITS,
+        ),
         ('CMYK images, converted to RGB', lambda a: a.mode == 'CMYK'),
         ('images with alpha, which is dropped', lambda a: a.mode in ('RGBA', 'LA', 'PA')),
     ):
@@ -433,9 +303,13 @@ def _check_images(say, looked, pairs, size, fast):
         if files:
             top = max(looks[p].top for p in files)
             most = f', the largest value {top:g}' if top else ''
-            warn(f'{words}: {len(files)} (first: {files[0]}){most}')
-    if fast:
-        return
+            say['warnings'].append(f'{words}: {len(files)} (first: {files[0]}){most}')
+
+
+def _check_twins(data, say):
+    """The same image twice, labels nearly alike."""
+    looks, warn = _images(data), say['warnings'].append
+    splits = {i: name for name, p in data.splits.items() for i, _ in p}
     same = {}
     for p, a in looks.items():
         same.setdefault((a.digest, a.shape, a.mode), []).append(p)
@@ -445,9 +319,9 @@ def _check_images(say, looked, pairs, size, fast):
             a, b = twins[0][0], twins[0][-1]  # in the order of the splits: of two splits, if any
             warn(f'the same image {what}: {a} and {b} ({len(twins)} such)')
     drawn = [
-        (looks[i].digest, looked[a])
-        for i, a in chain(*pairs.values())
-        if i in looks and a in looked and len(looked[a].values) > 1
+        (looks[i].digest, raw)
+        for i, a in chain(*data.splits.values())
+        if i in looks and isinstance(raw := data.looked.get(a), RawLabel) and len(raw.values) > 1
     ][:1000]
     grid = np.array([s.sample for _, s in drawn])
     alike = [
@@ -461,6 +335,50 @@ def _check_images(say, looked, pairs, size, fast):
         warn(f'labels nearly equal, though their images differ: {names} ({len(alike)} such pairs)')
 
 
+def load_fit(settings, needed=('train', 'val')):
+    """The DataSet that `settings` name, looked at fast; InputError where it is not fit to train on.
+    Its warnings are printed."""
+    data = Path(settings.data)
+    if not settings.images and not (data / 'train').is_dir():
+        raise InputError(
+            f'{data}: expected the folders train, trainannot, val, valannot, found none.\n'
+            '`python main.py download` fetches CamVid; `python main.py sample` needs no data; '
+            '--data or --images and --labels name your own'
+        )
+    data = load(settings)
+    result = examine(data, fast=True)
+    for line in result['warnings']:
+        print(f'Note: {line}')
+    if 'val' in needed and not data.splits.get('val'):
+        raise InputError('no validation pictures; keep some of the training ones: --val-split 0.2')
+    return data
+
+
+def tell(settings, flags):
+    """The verb check: print what a data set holds; 0 fit to train, 1 not. Or repair its labels."""
+    settings = replace(settings, data=flags.get('folder', settings.data))
+    if 'repair' in flags:
+        table = read_classes(settings.classes) if settings.classes else None
+        if settings.num_class and not table:
+            table = numbered_classes(settings.num_class)
+        source = settings.labels or settings.data
+        done = repair(source, flags['repair'], table, flags['tolerance'])
+        for d in done:
+            print(f'{d["out"]}: {d["converted"]} pixels converted, {d["snapped"]} snapped')
+        print(f'{len(done)} labels written to {flags["repair"]}/')
+        return 0
+    data = load(settings, fast=False)
+    result = examine(data)
+    print(
+        json.dumps(result, ensure_ascii=False, indent=2)
+        if flags.get('json')
+        else format_check(result)
+    )
+    if 'write_classes' in flags and data.classes:
+        write_classes(flags['write_classes'], data.classes)
+    return 0 if result['fit'] else 1
+
+
 def format_check(result):
     """A check for people; its last line is the verdict."""
     r, lines = result, [result['data']]
@@ -468,7 +386,13 @@ def format_check(result):
         lines.append(f'  {name:6}{s["images"]} images, {s["labels"]} labels')
     for what in ('images by size', 'images by mode', 'labels by size', 'labels by mode'):
         lines.append(f'  {what}: ' + ', '.join(f'{k} ({v})' for k, v in [*r[what].items()][:8]))
-    lines.append('  read as: ' + ', '.join(f'{a} files: {b}' for a, b in r['format'].items()))
+    lines.append('  read as: ' + ', '.join(f'{a} files: {b}' for a, b in r['formats'].items()))
+    i = r['input']
+    size = i['size'] or 'as --size says'
+    lines.append(
+        f'  network input: {size}, {i["channels"]} channels, values {i["intensity"][0]:g} to '
+        f'{i["intensity"][1]:g}'
+    )
     lines += [f'  class table: {r["table_from"]}', '']
     lines.append('  value colour   % of pixels  files  class            first file, row, column')
     for v in r['values'][:40]:
@@ -501,7 +425,7 @@ def format_check(result):
 # ------------------------------------------------------------------------ repair
 
 
-def repair(labels, out, table=None, tolerance=16, two_class=False):
+def repair(labels, out, table=None, tolerance=16):
     """Clean 8-bit index PNGs of labels of any format.
 
     Args:
@@ -527,21 +451,21 @@ def repair(labels, out, table=None, tolerance=16, two_class=False):
     if twice:
         raise InputError(f'{labels}: two labels are called {twice[0]}; take one out')
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        stored = list(pool.map(_survey, [p for p, _ in jobs]))
+        stored = read_raws([p for p, _ in jobs])
         if table is None:
             path = find_classes(labels, Path(labels).parent)
-            table, how = (read_classes(path), '') if path else guess_classes(_merge(stored))
+            table, how = (read_classes(path), '') if path else guess_classes(gather(stored))
             if how.startswith('guessed'):
                 raise InputError(
                     f'{labels}: no class table, and classes {how} are not certain; '
                     '--write-classes, edit it, then --classes'
                 )
-        kinds = _formats(stored, table, two_class)[0]
+        kinds = recognise(stored, table)[0]
         for s in stored:
             distance = _snapped(s, kinds[s.layout], table)[1]
             if distance.max() > tolerance:
                 i = distance.argmax()
-                line = _complaint(s, s.values[i], s.colours[i], s.index[i], kinds[s.layout], table)
+                line = complaint(s, s.values[i], s.colours[i], s.index[i], kinds[s.layout], table)
                 raise InputError(f'{line}; beyond --tolerance {tolerance}')
         try:
             return list(pool.map(lambda job: _rewrite(*job, kinds, table), jobs))
@@ -551,18 +475,18 @@ def repair(labels, out, table=None, tolerance=16, two_class=False):
 
 def _snapped(s, kind, table):
     """(class of each stored value, distance): strangers take the nearest class of the file's."""
-    classes, distance = _meaning(s.values, s.colours, kind, table), np.zeros(len(s.values), int)
-    nearest, far = _snap(s.values, s.colours, kind, table)
+    classes, distance = meaning(s.values, s.colours, kind, table), np.zeros(len(s.values), int)
+    nearest, far = snap(s.values, s.colours, kind, table)
     only, bad = np.unique(nearest[far < 9]), classes < 0  # a blend of two can look like a third
-    classes[bad], distance[bad] = _snap(s.values[bad], s.colours[bad], kind, table, only)
+    classes[bad], distance[bad] = snap(s.values[bad], s.colours[bad], kind, table, only)
     return classes, distance
 
 
 def _rewrite(path, target, kinds, table):
     """Write one label beside its target, then rename."""
-    s = _stored(path)
+    s = read_raw(path)
     classes, distance = _snapped(s, kinds[s.layout], table)
-    label = np.repeat(classes.astype(np.uint8)[s.run], s.lengths).reshape(s.shape)
+    label = classes.astype(np.uint8)[s.inverse]
     target.parent.mkdir(parents=True, exist_ok=True)
     with whole_file(target, durable=False) as part:
         Image.fromarray(label).save(part)

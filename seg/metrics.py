@@ -10,7 +10,6 @@ nothing about it; how many classes a mean is over is told with it. Void predicte
 pixel, which only masks of other programs hold, is a miss.
 """
 
-import json
 import os
 import re
 import unicodedata
@@ -19,7 +18,8 @@ from pathlib import Path
 
 import numpy as np
 
-from seg.readers import InputError, list_pictures, read_label, recognise, whole_file
+from seg.files import InputError, list_pictures, write_json
+from seg.readers import read_label, read_raws, recognise
 
 MEANS = {
     'miou': 'mIoU',
@@ -88,7 +88,7 @@ def scores(counts):
     }
 
 
-def evaluate_masks(folder, pairs, classes, two_class=False, each=None):
+def evaluate_masks(folder, pairs, classes, formats, each=None):
     """Confusion count (n, n + 1) of masks that any program made, against labels.
 
     Masks can not be asked for the most probable scored class: where one says void, or nothing, on
@@ -97,16 +97,17 @@ def evaluate_masks(folder, pairs, classes, two_class=False, each=None):
     Args:
         folder: with a mask (index or colour) for each image, of its file name but for the suffix
             and an ending such as _mask or _pred.
-        pairs: [(image path, label path)]; classes: ClassTable; two_class: as read_label has it.
+        pairs: [(image path, label path)]; classes: ClassTable; formats: of the labels, as
+            readers.recognise has it.
         each: called with (image file's name, its path, truth, index) of every image, in order.
     Raises: InputError with the file that is missing, can not be read or has another size.
     """
     masks = _masks(folder, pairs)
-    kinds = [recognise(f, classes, two_class) for f in ([label for _, label in pairs], masks)]
+    kinds = formats, recognise(read_raws(masks), classes)[0]
 
     def read(item):
         (_, label), mask = item
-        truth, index = (read_label(p, classes, two_class, k) for p, k in zip((label, mask), kinds))
+        truth, index = (read_label(p, classes, k) for p, k in zip((label, mask), kinds))
         same_size(mask, index, label, truth)
         return truth, index, confusion(truth, index, classes, other=True)
 
@@ -178,10 +179,7 @@ def write_scores(path, counts, table, **about):
             for row, i in enumerate(table.scored)
         }
     }
-    content = about | result | {'confusion': np.asarray(counts).tolist()}
-    text = json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False)
-    with whole_file(path) as beside:
-        beside.write_text(text + '\n', 'utf-8')
+    write_json(path, about | result | {'confusion': np.asarray(counts).tolist()})
 
 
 def warnings(counts, table, val_losses=(), epochs=5):

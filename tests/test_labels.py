@@ -21,7 +21,8 @@ from PIL import Image
 
 import seg.check as C
 import seg.readers as L
-from seg.readers import CAMVID, TWO_CLASSES, ClassTable, InputError
+from seg.classes import CAMVID, TWO_CLASSES, ClassTable
+from seg.files import InputError
 
 FIVE = ClassTable(
     ('ground', 'wall', 'roof', 'tree', '天空'),

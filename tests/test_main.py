@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 
 import main as program
-from seg.readers import CAMVID
+from seg.classes import CAMVID
 
 ROOT = Path(program.__file__).parent
 TINY = ['--filters', '2', '--epochs', '1', '--steps', '2']
@@ -277,7 +277,7 @@ def test_evaluate_prints_the_scores_of_an_oracle(done, drawn, here, capsys):
 
 def test_class_weights_are_those_of_the_files(drawn):
     from datapre import Pairs
-    from seg.readers import pair_files
+    from seg.files import pair_files
     from seg.train import label_weights
 
     files = pair_files(drawn / 'train', drawn / 'trainannot')
@@ -293,7 +293,7 @@ def test_class_weights_are_those_of_the_files(drawn):
 def test_ema_keeps_and_scores_the_average_of_the_weights(drawn, here, monkeypatch):
     from datapre import Pairs
     from seg import train
-    from seg.readers import pair_files
+    from seg.files import pair_files
 
     seen = []
 
@@ -383,7 +383,7 @@ def test_a_learning_rate_out_of_bounds_stops_and_names_the_batch(flags, copy, he
 
 def test_the_guard_names_the_files_of_the_very_batch(drawn, monkeypatch):
     from datapre import Pairs, train_batches
-    from seg.readers import InputError, pair_files
+    from seg.files import InputError, pair_files
     from seg.train import Guard
 
     pairs = Pairs(pair_files(drawn / 'train', drawn / 'trainannot'), CAMVID)

@@ -11,6 +11,8 @@ from hypothesis import strategies as st
 from PIL import Image
 from sklearn import metrics as oracle
 
+from seg.classes import CAMVID, ClassTable, indices_to_colours
+from seg.files import InputError
 from seg.metrics import (
     confusion,
     evaluate_masks,
@@ -19,7 +21,6 @@ from seg.metrics import (
     warnings,
     write_scores,
 )
-from seg.readers import CAMVID, ClassTable, InputError, indices_to_colours
 
 # Void in the middle: the scored classes are not the first n indices.
 TABLE = ClassTable(

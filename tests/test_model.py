@@ -23,7 +23,8 @@ from model import (
     unet,
     weights_of,
 )
-from seg.readers import CAMVID, InputError, class_table
+from seg.classes import CAMVID, class_table
+from seg.files import InputError
 
 N = len(CAMVID)
 

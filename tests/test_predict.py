@@ -9,8 +9,9 @@ from PIL import Image
 
 from model import unet
 from seg import predict
+from seg.classes import CAMVID
+from seg.files import InputError
 from seg.metrics import confusion, scores
-from seg.readers import CAMVID, InputError
 from seg.report import Report
 from seg.scenes import draw_scene
 

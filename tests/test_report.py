@@ -17,8 +17,9 @@ import pytest
 from PIL import Image
 
 from seg import report
+from seg.classes import CAMVID, ClassTable
+from seg.files import InputError
 from seg.metrics import confusion
-from seg.readers import CAMVID, ClassTable, InputError
 from seg.scenes import draw_scene
 
 TABLE = ClassTable(

@@ -6,7 +6,8 @@ from PIL import Image
 from sklearn.ensemble import RandomForestClassifier
 
 from seg import scenes
-from seg.readers import CAMVID, InputError
+from seg.classes import CAMVID
+from seg.files import InputError
 from seg.scenes import draw_camvid, draw_scene
 
 SCORED = CAMVID.scored

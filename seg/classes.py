@@ -1,0 +1,251 @@
+"""The class table: names, colours and roles; colours <-> indices; the files that tables come in.
+
+No TensorFlow here, so that a data set is checked in seconds.
+"""
+
+import csv
+import re
+from collections import namedtuple
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+
+from seg.files import InputError
+
+NO_CLASS = 255  # a pixel that no source pixel supplies: an empty one-hot row
+CLASS_FILES = ('classes.csv', 'class_dict.csv', 'label_colors.txt')
+VOID_NAMES = ('void', 'unlabelled', 'unlabeled', 'ignore', 'ignored', 'unknown', "don't care")
+
+
+@dataclass(frozen=True)
+class ClassTable:
+    """Name, colour and role ('scored' or 'void') of each class index."""
+
+    names: tuple
+    colours: tuple  # (r, g, b) of 0..255, all different
+    roles: tuple
+
+    def __len__(self):
+        return len(self.names)
+
+    @property
+    def scored(self):
+        """Indices that count in the loss and in the scores, ascending."""
+        return [i for i, role in enumerate(self.roles) if role == 'scored']
+
+    @property
+    def palette(self):
+        """uint8 (256, 3): the colour of every label value; black where there is no class."""
+        palette = np.zeros((256, 3), np.uint8)
+        palette[: len(self)] = self.colours
+        return palette
+
+    def to_dict(self):
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, d):
+        return cls(tuple(d['names']), tuple(map(tuple, d['colours'])), tuple(d['roles']))
+
+
+# Colours as the SegNet demo paints them. The files hold 0..11; the article counts 13 classes.
+CAMVID = ClassTable(
+    tuple('Sky Building Pole Road Pavement Tree SignSymbol Fence Car Pedestrian'.split())
+    + ('Bicyclist', 'Void', '(never occurs)'),
+    ((128, 128, 128), (128, 0, 0), (192, 192, 128), (128, 64, 128), (60, 40, 222), (128, 128, 0))
+    + ((192, 128, 128), (64, 64, 128), (64, 0, 128), (64, 64, 0), (0, 128, 192), (0, 0, 0))
+    + ((255, 255, 255),),
+    ('scored',) * 11 + ('void',) * 2,
+)
+# Its frames are called after four videos; labels of 0..11 alone may be anybody's.
+CAMVID_FRAME = re.compile('(0001TP|0006R0|0016E5|Seq05VD)_')
+TWO_CLASSES = ClassTable(
+    ('Background', 'Foreground'), ((0, 0, 0), (255, 255, 255)), ('scored', 'scored')
+)
+
+
+def class_table(num_class):
+    """The table for a number of classes alone, as the article's own functions take it: CamVid's
+    for 12 or 13, else numbered ones."""
+    if num_class in (12, 13):
+        return ClassTable(*(f[:num_class] for f in (CAMVID.names, CAMVID.colours, CAMVID.roles)))
+    return numbered_classes(num_class)
+
+
+def numbered_classes(num_class):
+    """Classes without names, in the bit-shuffled colours of Pascal VOC, which stay apart; one or
+    two are background and foreground."""
+    if num_class <= 2:
+        return TWO_CLASSES
+    index = np.arange(num_class)
+    rgb = [
+        sum((index >> (3 * bit + channel) & 1) << (7 - bit) for bit in range(8))
+        for channel in range(3)
+    ]
+    names = tuple(f'class {i}' for i in index)
+    return ClassTable(names, tuple(map(tuple, np.stack(rgb, -1).tolist())), ('scored',) * num_class)
+
+
+# ------------------------------------------------------------------------ class table files
+
+
+def read_classes(path):
+    """ClassTable of a `classes.csv` (name,r,g,b[,role]), Kaggle's `class_dict.csv` (name,r,g,b) or
+    CamVid's `label_colors.txt` (r g b name).
+
+    Indices follow the lines. A class without a role is void if its name says so, else scored.
+    Raises: InputError with the line number.
+    """
+    try:
+        lines = Path(path).read_text('utf-8-sig').splitlines()
+    except UnicodeDecodeError:
+        raise InputError(f'{path}: expected UTF-8 text; save the class table as UTF-8') from None
+    except OSError as e:
+        raise InputError(f'{path}: can not read the class table ({e.strerror})') from None
+    comma = next((c for c in ',;' if any(c in line for line in lines)), None)
+    columns, classes = ['name', 'r', 'g', 'b', 'role'] if comma else ['r', 'g', 'b', 'name'], []
+    for number, line in enumerate(lines, 1):
+        row = next(csv.reader([line], delimiter=comma)) if comma else line.split(None, 3)
+        row = [field.strip() for field in row]
+        if not any(row):
+            continue
+        if not classes and {'name', 'r', 'g', 'b'} <= {field.lower() for field in row}:
+            columns = [field.lower() for field in row]
+            continue
+        where, found = f'{path}, line {number}', dict(zip(columns, row))
+        name = found.get('name')
+        try:
+            colour = tuple(int(found[c]) for c in 'rgb')
+        except (KeyError, ValueError):
+            colour = (-1,)
+        if not name or min(colour) < 0 or max(colour) > 255:
+            raise InputError(
+                f'{where}: expected {",".join(columns)} with r, g, b of 0..255, '
+                f'found {line.strip()!r}'
+            )
+        role = found.get('role') or ('void' if name.lower() in VOID_NAMES else 'scored')
+        if role not in ('scored', 'void'):
+            raise InputError(f'{where}: expected role scored or void, found {role!r}')
+        for what, value, i in (('name', name, 0), ('colour', colour, 1)):
+            if value in [c[i] for c in classes]:
+                raise InputError(
+                    f'{where}: {what} {to_hex(value) if i else value} is in the table '
+                    'twice; each class needs its own'
+                )
+        classes.append((name, colour, role))
+    if not 0 < len(classes) < 256:
+        found = len(classes) or 'an empty table'
+        raise InputError(f'{path}: expected 1 to 255 classes, found {found}')
+    if all(role == 'void' for *_, role in classes):
+        raise InputError(f'{path}: every class is void; give one at least the role scored')
+    return ClassTable(*zip(*classes))
+
+
+def find_classes(*folders):
+    """Path of the first class table (CLASS_FILES) in these folders, or None."""
+    return next((p for f in folders for n in CLASS_FILES if (p := Path(f) / n).is_file()), None)
+
+
+def write_classes(path, table):
+    """Write `classes.csv`; InputError where the file exists or can not be written."""
+    try:
+        with open(path, 'x', encoding='utf-8', newline='') as f:
+            rows = [(n, *c, r) for n, c, r in zip(table.names, table.colours, table.roles)]
+            csv.writer(f).writerows([('name', 'r', 'g', 'b', 'role'), *rows])
+    except OSError as e:
+        raise InputError(f'{path}: class table not written ({e.strerror}); name another') from None
+
+
+# ------------------------------------------------------------------------ colours <-> indices
+
+Unique = namedtuple('Unique', 'values index inverse counts')
+
+
+def pack(rgb):
+    """Colours (..., 3) -> integers 0xRRGGBB, which sort as the colours do."""
+    rgb = np.asarray(rgb)
+    packed = rgb[..., 0].astype(np.int32)
+    for channel in (1, 2):  # in place: a picture may be large
+        packed <<= 8
+        packed |= rgb[..., channel]
+    return packed
+
+
+def unpack(packed):
+    return np.stack([packed >> 16 & 255, packed >> 8 & 255, packed & 255], -1)
+
+
+def runs(flat):
+    """(values, index, counts, run, lengths): np.unique of a flat array over its runs of equal
+    values, a tenth as many as pixels in a label; values[run] repeated by lengths is the array."""
+    starts = np.flatnonzero(np.r_[True, flat[1:] != flat[:-1]][: flat.size])
+    values, first, run = np.unique(flat[starts], return_index=True, return_inverse=True)
+    lengths = np.diff(starts, append=flat.size)
+    counts = np.bincount(run, lengths, len(values)).astype(np.int64)
+    return values, starts[first], counts, run, lengths
+
+
+def unique_labels(label):
+    """What a label holds: np.unique with everything, for indices and for colours alike.
+
+    Args: label: integers, any shape; or colours (H, W, 3) of uint8.
+    Returns: Unique(values, index, inverse, counts): values ascending, (n,) or colours (n, 3);
+        index (n,) of the first occurrence in the flattened label, divmod(index, W) being (row,
+        column); inverse (H, W), so that values[inverse] is the label; counts (n,) of pixels.
+    """
+    label = np.asarray(label)
+    colour = label.ndim == 3 and label.shape[-1] == 3
+    plane = pack(label) if colour else label
+    values, index, counts, run, lengths = runs(plane.ravel())
+    inverse = np.repeat(run, lengths).reshape(plane.shape)
+    return Unique(unpack(values).astype(np.uint8) if colour else values, index, inverse, counts)
+
+
+def to_hex(colour):
+    """(128, 0, 64) -> '#800040'."""
+    return '#{:02X}{:02X}{:02X}'.format(*map(int, colour))
+
+
+def hex_of(packed):
+    return to_hex(unpack(packed)) if packed >= 0 else 'no colour'
+
+
+def from_hex(text):
+    """'#800040' -> (128, 0, 64); InputError for anything else."""
+    if not re.fullmatch('#?[0-9a-fA-F]{6}', text):
+        raise InputError(f'colour {text!r}: expected #RRGGBB')
+    return tuple(bytes.fromhex(text.lstrip('#')))
+
+
+def indices_to_colours(label, table):
+    """uint8 (..., H, W) class indices -> uint8 (..., H, W, 3) colours; 255, no class, is black."""
+    return table.palette.take(label, axis=0)
+
+
+def lookup(packed, table):
+    """Class index of each packed colour, -1 where it is none's."""
+    keys = pack(table.colours)
+    order = np.argsort(keys)
+    place = np.searchsorted(keys[order], packed).clip(max=len(keys) - 1)
+    return np.where(keys[order][place] == packed, order[place], -1)
+
+
+def colours_to_indices(rgb, table):
+    """uint8 (H, W, 3) colours -> (uint8 (H, W) indices, 255 unknown; bool (H, W) known)."""
+    values, _, _, run, lengths = runs(pack(rgb).ravel())
+    index = np.repeat(lookup(values, table)[run], lengths).reshape(rgb.shape[:-1])
+    return np.where(index < 0, NO_CLASS, index).astype(np.uint8), index >= 0
+
+
+def to_index(probability, table):
+    """Probabilities (H, W, C) -> uint8 (H, W): the most probable of the scored classes.
+
+    One channel is the two-class net's: 1 above 0.5. An index map passes unchanged.
+    """
+    probability = np.asarray(probability)
+    if probability.ndim == 2:
+        return probability.astype(np.uint8)
+    if probability.shape[-1] == 1:
+        return (probability[..., 0] > 0.5).astype(np.uint8)
+    return np.array(table.scored, np.uint8)[probability[..., table.scored].argmax(-1)]
