@@ -71,8 +71,8 @@ class Pairs:
     ):
         self.pairs, self.classes, self.formats, self.rule = pairs, classes, formats, rule
         self.channels, self.intensity, self.looked = channels, intensity, looked or {}
-        self.cache, self.error, self.dtype = {}, None, np.uint8
-        self.dtype = self._read(0)[0].dtype
+        self.cache, self.error = {}, None
+        self.dtype = read_image(pairs[0][0], channels, intensity).dtype
         self._fill([CACHE_BYTES] if room is None else room)
 
     def _fill(self, room):
@@ -101,7 +101,7 @@ class Pairs:
     def _read(self, i):
         image_path, label_path = self.pairs[i]
         image = read_image(image_path, self.channels, self.intensity)
-        if image.dtype != self.dtype and i:
+        if image.dtype != self.dtype:
             image = to_bytes(image) if self.dtype == np.uint8 else image * np.uint16(257)
         raw = self.looked.get(label_path)
         if getattr(raw, 'inverse', None) is None:

@@ -19,29 +19,28 @@ from pathlib import Path
 
 os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '2')
 ROOT = Path(__file__).resolve().parents[1]
-sys.path[0] = str(ROOT)  # the folder of this file holds another augment
+sys.path[0] = str(ROOT)
 
-import augment  # noqa: E402
-import numpy as np  # noqa: E402
-import tensorflow as tf  # noqa: E402
-from tensorflow.keras.preprocessing.image import ImageDataGenerator  # noqa: E402
+import numpy as np
+import tensorflow as tf
+from tensorflow.keras.preprocessing.image import ImageDataGenerator
 
-import datapre  # noqa: E402
-from main import AUG_ARGS  # noqa: E402
-from seg.scenes import draw_scene  # noqa: E402
+import datapre
+from main import AUG_ARGS
+from seg import augment
+from seg.scenes import draw_scene
+from seg.sizes import SizeRule
 
 SIZE, CLASSES, REPEATS, BATCHES = (360, 480), 12, 5, 10
 WARP = 'scale=0.75-1.6,rotate=10,shear=10,shift=0.1,flip'
 COLOUR = 'gamma=0.5,brightness=0.2,contrast=0.5,saturation=0.5,hue=0.05'
-TEXTS = [WARP, COLOUR] + [
-    name if o.default else f'{name}=180x240' for name, o in augment.OPERATIONS.items()
-]
+TEXTS = [WARP, COLOUR, *augment.OPERATIONS]
 
 
 class Memory:
     """Eight scenes, as datapre.Pairs gives them once they are decoded."""
 
-    size, input_size = SIZE, (*SIZE, 3)
+    rule, channels, dtype = SizeRule('whole', *SIZE), 3, np.uint8
 
     def __init__(self):
         self.pairs = [draw_scene(i, SIZE) for i in range(8)]
@@ -65,10 +64,8 @@ def the_article(memory):
         yield image / 255, one_hot
 
 
-def ours(memory, text='', aug_dict=None):
-    return iter(
-        datapre.train_batches(memory, 2, CLASSES, aug_dict, augmentation=augment.parse(text))
-    )
+def ours(memory, augmentation):
+    return iter(datapre.train_batches(memory, 2, CLASSES, augmentation))
 
 
 def alone(memory, text):
@@ -108,7 +105,6 @@ def theirs():
     found = look | {
         WARP: a.Compose([warp, a.HorizontalFlip(p=0.5)]),
         COLOUR: a.Compose(list(look.values())),
-        'crop=180x240': a.RandomCrop(180, 240, p=1),
         'scale': a.Affine(scale=(0.67, 1.5), p=1, fill_mask=255),
         'rotate': a.Affine(rotate=(-10, 10), p=1, fill_mask=255),
         'shear': a.Affine(shear=(-10, 10), p=1, fill_mask=255),
@@ -149,18 +145,18 @@ def main():
     def measure(name, step, count, per):
         times.setdefault(name, []).append(seconds(step, count) / per)
 
-    def measure_ours(text, aug_dict=None):
+    def measure_ours(name, augmentation):
         # A fresh stream: one that waits for its turn would go on filling its buffers.
-        batches = ours(memory, text, aug_dict)
+        batches = ours(memory, augmentation)
         next(batches), next(batches), next(batches)
-        measure(('aug_args' if aug_dict else text, 'batches'), lambda: next(batches), BATCHES, 2)
+        measure((name, 'batches'), lambda: next(batches), BATCHES, 2)
 
     for _ in range(REPEATS):
         measure(('article', 'batches'), lambda: next(article), BATCHES, 2)
-        measure_ours('', AUG_ARGS)
-        measure_ours('')
+        measure_ours('aug_args', augment.from_aug_dict(AUG_ARGS))
+        for text in ('', *TEXTS):
+            measure_ours(text, augment.parse(text))
         for text in TEXTS:
-            measure_ours(text)
             f, per = operations[text]
             measure((text, 'alone'), lambda f=f: f(tf.constant(next(k))), BATCHES, per)
             if text in others:

@@ -1,11 +1,11 @@
 """What one choice does to val mIoU, all else equal, at one small budget.
 
     python bench/compare.py families CAMVID [SEEDS]     the families of augmentations
-    python bench/compare.py article CAMVID [SEEDS]      batch norm, losses and fusion, as the article asks
+    python bench/compare.py article CAMVID [SEEDS]     batch norm, losses and fusion: the article's
 
 8 filters, 180x240 (a quarter of the pixels), 500 steps of two images; the last epoch's val mIoU.
-Two trainings at a time, a core each. So short a run tells what speeds learning up, not yet what long
-runs gain. Results are kept in bench/notes.md.
+Two trainings at a time, a core each. So short a run tells what speeds learning up, not yet what
+long runs gain. Results are kept in bench/notes.md.
 """
 
 import os

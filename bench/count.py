@@ -2,7 +2,7 @@
 
     python bench/count.py [REPEATS]
 
-Two pictures of 360x480, 13 classes; the same network compiled twice, alternating, medians of a step.
+Two pictures of 360x480, 13 classes; the same network compiled twice, alternating, medians.
 """
 
 import os

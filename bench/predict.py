@@ -2,7 +2,7 @@
 
     python bench/predict.py [REPEATS]
 
-A 16-filter network at 360x480. Speed: 30 pictures decoded, predicted, written as masks and overlays,
+A 16-filter network at 360x480. Speed: 30 pictures decoded, predicted, written as masks, overlays,
 against the network alone on pictures in memory, one at a time, alternating, medians. Memory: peak
 of a process that predicts 20 pictures and of one that predicts 233.
 """

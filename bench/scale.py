@@ -75,7 +75,8 @@ def plot(results, path):
                 f'<text x="{x:.0f}" y="{h - 16}">{name}</text>'
             )
     Path(path).write_text(
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {3 * w} {h}" font-family="sans-serif" '
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {3 * w} {h}" '
+        'font-family="sans-serif" '
         f'font-size="11" text-anchor="middle"><rect width="{3 * w}" height="{h}" fill="white"/>'
         f'{"".join(parts)}</svg>\n',
         'utf-8',

@@ -2,7 +2,7 @@
 
     python bench/step.py [FILTERS ...]            (default 16)
 
-Two pictures of 368x480, 13 classes, batch norm on all, whole steps with loss, metrics and Adam. Each
+Two pictures of 368x480, 13 classes, batch norm on all, steps with loss, metrics and Adam. Each
 candidate is a process of its own; they take turns, five rounds, and the median is printed, with the
 arithmetic of a step (three times that of the forward convolutions) against that of NumPy's sgemm.
 keras-unet-collection and MONAI (torch) stand beside where they are installed.

@@ -10,14 +10,10 @@ is first called: the command line's help reads the table alone.
 """
 
 import inspect
-import math
 import re
 from collections import namedtuple
 from functools import partial
 from numbers import Real
-
-import numpy as np
-from PIL import Image
 
 from seg.files import InputError, nearest_name
 
@@ -187,11 +183,6 @@ def from_aug_dict(aug_dict):
     return Augmentation([('image_data_generator', {'generator': generator}, 1, 11)])
 
 
-def of_settings(settings):
-    """A run's: what its `augment` says, or where that is None, its `aug_dict`."""
-    return from_aug_dict(settings.aug_dict) if settings.augment is None else parse(settings.augment)
-
-
 def preview_cells(pairs, num_class, text='', seed=1):
     """One picture under each augmentation of `text` by itself, or under every one there is.
 
@@ -238,76 +229,3 @@ def batch_cells(images, one_hot, first=0):
         labels = np.where(one_hot.any(-1), one_hot.argmax(-1), NO_CLASS)
     captions = [f'sample {k}' for k in range(first, first + len(images))]
     return list(zip(captions, images, labels.astype(np.uint8)))
-
-
-# ---------------------------------------------------------------------------- the article's names
-
-
-def _centre(size, height, width):
-    """(left, top, right, bottom) of the window of `size` in the middle."""
-    h, w = (size, size) if np.isscalar(size) else size
-    if not (0 < h <= height and 0 < w <= width):
-        raise InputError(f'crop of {h}x{w}: expected at most the picture, {height}x{width}')
-    top, left = math.ceil((height - h) / 2), math.ceil((width - w) / 2)
-    return left, top, left + w, top + h
-
-
-class SingleCenterCrop:
-    """SingleCenterCrop(size)(img): the middle of a PIL picture; size an int or (height, width)."""
-
-    def __init__(self, size):
-        self.size = size
-
-    def __call__(self, img):
-        return img.crop(_centre(self.size, img.height, img.width))
-
-
-class CenterCrop(SingleCenterCrop):
-    """CenterCrop(size)(img, mask): the middle of a PIL picture and of its mask of the same size.
-
-    Raises: InputError (a ValueError) for a crop larger than the picture, and for sizes unlike.
-    """
-
-    def __call__(self, img, mask):
-        if img.size != mask.size:
-            raise InputError(f'mask of {mask.size}: expected the size of its image, {img.size}')
-        return super().__call__(img), super().__call__(mask)
-
-
-class CenterCrop_npy(SingleCenterCrop):
-    """CenterCrop_npy(size)(img, mask): the same for arrays (H, W, C), masks (H, W) or (H, W, K)."""
-
-    def __call__(self, img, mask):
-        if img.shape[:2] != mask.shape[:2]:
-            raise InputError(f'mask of {mask.shape}: expected the size of its image, {img.shape}')
-        left, top, right, bottom = _centre(self.size, *img.shape[:2])
-        return img[top:bottom, left:right], mask[top:bottom, left:right]
-
-
-def random_brightness(images, max_delta=0.2, seed=None):
-    """A batch (N, H, W, C), each picture brighter or darker by its own -max_delta..max_delta.
-
-    uint8 stays uint8 of 0..255; floats are of 0..1. Both are clipped.
-    """
-    images = np.asarray(images)
-    shift = np.random.default_rng(seed).uniform(-max_delta, max_delta, (len(images), 1, 1, 1))
-    if images.dtype == np.uint8:
-        return (images + 255 * shift).round().clip(0, 255).astype(np.uint8)
-    return (images + shift).clip(0, 1).astype(images.dtype)
-
-
-def show_images(images, columns=4, path=None):
-    """A PIL picture with all `images` in rows of `columns`, saved under `path` where it is given.
-
-    images: arrays (H, W, C) or (H, W), uint8 of 0..255 or floats of 0..1. A notebook shows what is
-    returned; elsewhere call its show().
-    """
-    tiles = [np.squeeze(x) for x in images]
-    tiles = [x if x.dtype == np.uint8 else np.uint8((x * 255).round().clip(0, 255)) for x in tiles]
-    h, w = (max(x.shape[i] for x in tiles) for i in (0, 1))
-    sheet = Image.new('RGB', (w * min(columns, len(tiles)), h * -(-len(tiles) // columns)))
-    for i, x in enumerate(tiles):
-        sheet.paste(Image.fromarray(x), (i % columns * w, i // columns * h))
-    if path:
-        sheet.save(path)
-    return sheet

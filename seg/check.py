@@ -30,7 +30,6 @@ from seg.classes import (
 )
 from seg.files import InputError, list_pictures, whole_file
 from seg.readers import (
-    EIGHT_BITS,
     RawLabel,
     complaint,
     gather,
@@ -102,7 +101,7 @@ def examine(data, fast=False):
         'table': data.classes and data.classes.to_dict(),
         'table_from': data.classes_from,
         'formats': data.formats,
-        'input': {'size': rule, 'channels': data.channels, 'intensity': data.intensity},
+        'input': {'size': rule, 'channels': data.channels, 'intensity': data.intensity or (0, 255)},
         'splits': {
             s: {'images': len(p), 'labels': sum(a is not None for _, a in p)}
             for s, p in data.splits.items()
@@ -289,12 +288,12 @@ def _images(data):
 def _check_images(data, say):
     """EXIF, depth, modes that lose something."""
     looks = _images(data)
-    low, high = data.intensity
+    low, high = data.intensity or (0, 255)
     for words, is_so in (
         ('EXIF turns images upright; their labels must be drawn upright', lambda a: a.turned),
         (
             f'images of more than 8 bits, read by one range for all, {low:g} to {high:g}',
-            lambda a: is_deep(a.mode) and data.intensity != EIGHT_BITS,
+            lambda a: is_deep(a.mode) and data.intensity,
         ),
         ('CMYK images, converted to RGB', lambda a: a.mode == 'CMYK'),
         ('images with alpha, which is dropped', lambda a: a.mode in ('RGBA', 'LA', 'PA')),

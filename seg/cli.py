@@ -1,13 +1,14 @@
 """The command line: arguments to Settings, mistakes in one line, the exit status."""
 
 import argparse
+import dataclasses
 import difflib
 import os
 import sys
 
 from seg import augment
 from seg.files import InputError
-from seg.runs import find_run
+from seg.runs import find_run, write_settings
 from seg.settings import (
     FIELDS,
     FLAGS,
@@ -18,6 +19,7 @@ from seg.settings import (
     read_settings,
     resolve,
     version_note,
+    versions,
 )
 
 MASKS, SCORING = ('output', 'opacity', 'side_by_side'), ('flip',)
@@ -153,7 +155,12 @@ def resume(flags):
             f'{run} can not go on with other settings: {"; ".join(differ)}. Leave these flags out, '
             'or start anew without --resume'
         )
-    return run, Settings(**saved | given)
+    new = Settings(**saved | given)
+    if new.epochs != old.epochs:
+        what = f'{new.schedule} schedule now runs over all {new.epochs}'
+        print(f'{run}: {new.epochs} epochs instead of {old.epochs}; the {what}')
+        write_settings(run, dataclasses.asdict(new), versions())
+    return run, new
 
 
 def run(argv, presets, verbs, doc):
@@ -172,11 +179,13 @@ def run(argv, presets, verbs, doc):
         print(note, file=sys.stderr)
     verb, folder = flags.get('verb'), None
     try:
+        if verb == 'sample':  # on these data whatever the preset
+            drawn = {name: presets['sample'][name] for name in ('data', 'model')}
+            flags = drawn | {'preset': 'sample'} | flags
         if 'resume' in flags:
             folder, settings = resume(flags)
         else:
-            preset = verb if verb in presets else 'article'
-            settings = resolve(flags, presets, preset)
+            settings = resolve(flags, presets, 'article')
         return verbs[verb](settings, flags, folder) or 0
     except InputError as e:
         if 'keras' in sys.modules:

@@ -41,6 +41,14 @@ def is_ours(path):
         return MARK.encode() in f.read(HEAD)
 
 
+def refuse_foreign(path):
+    """InputError where `path` is there and this program did not write it."""
+    if os.path.lexists(path) and not (Path(path).is_file() and is_ours(path)):
+        raise InputError(
+            f'{path}: exists, and this program did not write it; move it away or name another place'
+        )
+
+
 @contextmanager
 def whole_file(path, durable=True, replace=False):
     """Gives a path beside `path` to write to and moves that into place: all of it or nothing.
@@ -54,10 +62,8 @@ def whole_file(path, durable=True, replace=False):
     Raises: InputError where it fails, or `path` is a file that this program did not write.
     """
     path = Path(path)
-    if not replace and os.path.lexists(path) and not (path.is_file() and is_ours(path)):
-        raise InputError(
-            f'{path}: exists, and this program did not write it; move it away or name another place'
-        )
+    if not replace:
+        refuse_foreign(path)
     beside = path.with_name(f'.{path.stem}.{os.getpid()}-{next(_serial)}.part{path.suffix}')
     try:
         yield beside
@@ -167,13 +173,20 @@ def find_pictures(paths):
     return files
 
 
-def unique_names(files):
-    """The stem of each file; what would be the same file name, on any disk, gets -2, -3, ..."""
+def unique_names(files, occupied=lambda name, file: False):
+    """The stem of each file; what would be the same file name, on any disk, gets -2, -3, ...
+
+    occupied: whether a name is another's already.
+    """
     stems = [Path(file).stem for file in files]
     taken, seen, names = {stem.casefold() for stem in stems}, set(), []
-    for stem in stems:
+    for stem, file in zip(stems, files):
         name, number = stem, 2
-        while name.casefold() in seen or (name != stem and name.casefold() in taken):
+        while (
+            name.casefold() in seen
+            or (name != stem and name.casefold() in taken)
+            or occupied(name, file)
+        ):
             name, number = f'{stem}-{number}', number + 1
         seen.add(name.casefold())
         names.append(name)

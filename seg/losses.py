@@ -153,16 +153,18 @@ def make_loss(name, classes, n, activation, class_weights=None, on_logits=True):
     if name not in LOSSES:
         raise ValueError(f'loss: expected one of {", ".join(LOSSES)}, got {name!r}')
     loss = LOSSES[name]
-    if n == 1 and name == 'binary_crossentropy':  # of the two that one channel becomes
-        loss = LOSSES['categorical_crossentropy']
+    right = 'softmax'  # the activation of which a loss may take the logits
+    if n == 1:  # of the two that one channel becomes
+        loss, right = LOSSES[name.replace('binary', 'categorical')], 'sigmoid'
+    elif name == 'binary_crossentropy':
+        right = 'sigmoid'
 
     def masked(one_hot, y_pred):
         y_pred = ops.cast(y_pred, 'float32')  # under bfloat16 the logits are not
         output = keras.activations.get(activation)(y_pred) if on_logits else y_pred
         logits = y_pred if on_logits else _logits_behind(y_pred, activation)
-        softmax = activation == 'softmax' or n == 1 and activation == 'sigmoid'
-        if not softmax and (activation, name) != ('sigmoid', 'binary_crossentropy'):
-            logits = None
+        if activation != right:
+            logits, output = None, output + 0.0  # else Keras takes the logits kept with it
         weights = weights_of(classes, n, class_weights)
         return loss(*as_two(one_hot, output, logits), weights)
 

@@ -24,7 +24,7 @@ class About:
 
     classes: ClassTable
     rule: SizeRule = SizeRule()
-    intensity: tuple = EIGHT_BITS  # of the set that it was trained on, see readers.read_image
+    intensity: tuple | None = EIGHT_BITS  # of its training set, see readers.read_image
     formats: dict = field(default_factory=dict)  # how that set's labels were read
     run: str = ''  # the name of the run's folder
     settings: dict = field(default_factory=dict)
@@ -40,7 +40,10 @@ class About:
         if 'names' in d:  # the class table alone, as files had it first
             return cls(ClassTable.from_dict(d))
         known = {k: d[k] for k in ('formats', 'run', 'settings', 'versions') if k in d}
-        rule, intensity = SizeRule(**d['rule']), tuple(map(float, d['intensity']))
+        rule, intensity = (
+            SizeRule(**d['rule']),
+            d['intensity'] and tuple(map(float, d['intensity'])),
+        )
         return cls(ClassTable.from_dict(d['classes']), rule, intensity, **known)
 
 

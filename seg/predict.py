@@ -3,6 +3,8 @@
 predict.run(model, jobs, [Masks(folder, model.about.classes), Score(model.about), report])
 """
 
+import hashlib
+import os
 from collections import deque, namedtuple
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -14,7 +16,7 @@ from PIL import Image
 
 from seg import report
 from seg.classes import indices_to_colours
-from seg.files import InputError, make_folder, unique_names
+from seg.files import InputError, is_ours, make_folder, refuse_foreign, unique_names
 from seg.metrics import confusion, same_size
 from seg.readers import read_image, read_label, to_bytes
 from seg.sizes import resize
@@ -114,10 +116,16 @@ def run(model, jobs, takers, flip=False):
     return len(jobs)
 
 
+def source_of(file):
+    """What a mask says of the picture that it is of: a hash of its path."""
+    return hashlib.sha1(os.fsencode(Path(file).resolve())).hexdigest()
+
+
 class Masks:
     """Writes <name>.png colour masks to a folder, overlays with a legend to its overlay/.
 
-    Where two pictures have one name, the second's is <name>-2.
+    Where two pictures have one name, the second's is <name>-2, also when the first was painted
+    earlier: a mask tells by a text chunk which picture it is of.
 
     Args:
         files: all that will come.
@@ -129,7 +137,7 @@ class Masks:
     def __init__(self, folder, files, classes, opacity=0.5, side_by_side=False):
         self.folder, self.classes, self.opacity = make_folder(folder), classes, opacity
         self.side_by_side = side_by_side
-        self.names = dict(zip(files, unique_names(files)))
+        self.names = dict(zip(files, unique_names(files, self._occupied)))
         taken = {Path(file).resolve() for file in files}
         for file, name in self.names.items():
             if (self.folder / f'{name}.png').resolve() in taken:
@@ -142,13 +150,23 @@ class Masks:
             more = f' and {len(again) - 5} more' * (len(again) > 5)
             print(f'Pictures of the same name, written as another: {", ".join(again[:5])}{more}')
         self.shown = make_folder(self.folder / ('side-by-side' if side_by_side else 'overlay'))
+        for name in self.names.values():
+            refuse_foreign(self.folder / f'{name}.png')
+            refuse_foreign(self.shown / f'{name}.jpg')
+
+    def _occupied(self, name, file):
+        mask = self.folder / f'{name}.png'
+        if not mask.exists() or not is_ours(mask):
+            return False
+        with Image.open(mask) as picture:
+            return picture.info.get('Source') not in (None, source_of(file))
 
     def __call__(self, painted):
         if painted.job.file not in self.names:  # one that is scored only
             return
         name, classes = self.names[painted.job.file], self.classes
         mask = indices_to_colours(painted.index, classes)
-        report.save_picture(mask, self.folder / f'{name}.png')
+        report.save_picture(mask, self.folder / f'{name}.png', source_of(painted.job.file))
         image = to_bytes(painted.image)
         rgb = np.ascontiguousarray(np.broadcast_to(image, (*painted.index.shape, 3)))
         if self.side_by_side:

@@ -26,7 +26,7 @@ from seg.files import InputError
 
 MAX_PIXELS = 2**26  # 8192 x 8192; a file that declares more is refused before memory is taken
 warnings.simplefilter('ignore', Image.DecompressionBombWarning)  # MAX_PIXELS is the stricter limit
-EIGHT_BITS = (0.0, 255.0)  # the intensity range of 8-bit pictures
+EIGHT_BITS = None  # the intensity range of a set of 8 bits: its type's
 
 
 # ------------------------------------------------------------------------ pictures
@@ -112,8 +112,9 @@ def read_image(path, channels=3, intensity=EIGHT_BITS):
         image = np.asarray(picture.convert('L' if channels == 1 else 'RGB'))
         return image[..., None] if channels == 1 else image
     values = deep_values(picture, path)
-    low, high = intensity
-    if tuple(intensity) == EIGHT_BITS:
+    if intensity is not None:
+        low, high = intensity
+    else:
         low, high = values.min(), values.max()
         if picture.mode.startswith('I;16') or low >= 0 and high <= 1:
             low, high = 0, 65535 if high > 1 else 1

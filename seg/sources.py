@@ -19,6 +19,7 @@ from seg.classes import (
     NO_CLASS,
     TWO_CLASSES,
     ClassTable,
+    class_table,
     find_classes,
     numbered_classes,
     read_classes,
@@ -60,7 +61,7 @@ class DataSet:
     formats: dict  # layout of a label file -> how it is read, see readers.recognise
     rule: SizeRule | None  # None: the pictures differ in size and --size is not given
     channels: int = 3
-    intensity: tuple = EIGHT_BITS
+    intensity: tuple | None = EIGHT_BITS
     errors: list = field(default_factory=list)
     warnings: list = field(default_factory=list)
     notes: list = field(default_factory=list)
@@ -144,7 +145,7 @@ def _glance(path, whole):
     turned = picture.info['turned']
     swap = turned > 4 and not whole and picture.format != 'TIFF'  # Pillow has swapped that one's
     shape = picture.size if swap else picture.size[::-1]
-    top = float(np.max(picture)) if whole and is_deep(picture.mode) else 0
+    top = float(deep_values(picture, path).max()) if whole and is_deep(picture.mode) else 0
     digest = hashlib.sha1(picture.tobytes()).hexdigest() if whole else ''
     picture.close()
     return Glance(shape, picture.mode, turned > 1, top, digest)
@@ -245,7 +246,7 @@ def _decide_classes(settings, pairs, raws, warnings):
     if path:
         table, how = read_classes(path), str(path)
     elif held and _is_camvid(pairs, held):
-        return CAMVID, "CamVid's"
+        table, how = class_table(n) if n in (12, 13) else CAMVID, "CamVid's"
     elif n:
         return numbered_classes(n), '--num-class'
     elif held:

@@ -172,7 +172,7 @@ class Validation(keras.callbacks.Callback):
 
     def _one_hot(self, label):
         if self.n == 1:
-            return np.where(label == 255, -1, label).astype(np.float32)[..., None]
+            return np.where(label == 255, np.float32(-1), label.astype(np.float32))[..., None]
         return np.eye(256, self.n, dtype=np.float32)[label]
 
 

@@ -5,18 +5,17 @@ import threading
 import numpy as np
 import pytest
 import tensorflow as tf
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from labelled import FIVE, photo, scene, write_set
 from PIL import Image
 from scipy import ndimage
-from tensorflow.keras.preprocessing.image import ImageDataGenerator
 
 import datapre
 from datapre import (
     Pairs,
+    Stream,
     adjustData,
-    eval_batches,
     labelVisualize,
+    read_pairs,
     sample_index,
     saveResult,
     testGenerator,
@@ -24,11 +23,13 @@ from datapre import (
     trainGenerator,
     valGenerator,
 )
-from seg import augment
-from seg.augment import DRAW, Draws, affine_matrix, apply_draw, warp
-from seg.classes import CAMVID
+from seg import augment, sources
+from seg.classes import CAMVID, numbered_classes
 from seg.files import InputError, pair_files
-from seg.readers import read_label
+from seg.readers import read_label, read_raws, recognise
+from seg.settings import Settings
+from seg.sizes import SizeRule
+from seg.sources import load
 
 testGenerator.__test__ = False  # not one of pytest's
 AUG = dict(
@@ -41,6 +42,8 @@ AUG = dict(
     vertical_flip=True,
     fill_mode='nearest',
 )
+ARTICLE = augment.from_aug_dict(AUG)
+WHOLE = SizeRule('whole', 48, 64)
 
 
 def smooth(shape, seed=0):
@@ -48,234 +51,188 @@ def smooth(shape, seed=0):
     return ndimage.gaussian_filter(noise, (2, 2, 0))
 
 
-def pairs_of(folder, split='train', **kwargs):
-    return Pairs(pair_files(folder / split, folder / f'{split}annot'), CAMVID, **kwargs)
+def pairs_of(folder, split='train', rule=WHOLE, classes=CAMVID, **kwargs):
+    files = pair_files(folder / split, folder / f'{split}annot')
+    formats = recognise(read_raws([label for _, label in files]), classes)[0]
+    return Pairs(files, classes, formats, rule, **kwargs)
 
 
-# ---------------------------------------------------------------------------- the warp
+def counted(monkeypatch, *modules):
+    """The paths of labels that `modules` decode from now on."""
+    seen = []
+    for module in modules:
+        real = module.read_raw
+        monkeypatch.setattr(module, 'read_raw', lambda p, real=real: (seen.append(p), real(p))[1])
+    return seen
 
 
-@pytest.mark.parametrize('mode', ['nearest', 'reflect'])
-@pytest.mark.parametrize(
-    'draw',
-    [
-        dict(tx=5.3),
-        dict(ty=-4.2),
-        dict(theta=30),
-        dict(zx=0.7, zy=1.2),
-        dict(shear=20),
-        dict(theta=-25, tx=3, ty=-2, shear=10, zx=0.8, zy=1.1, flip_horizontal=1, flip_vertical=1),
-    ],
-)
-def test_warp_is_keras_apply_transform(draw, mode):
-    """On a square picture, where Keras' exchange of rows and columns is in the shift alone."""
-    x = smooth((41, 41, 3))
-    exchanged = draw | {'tx': draw.get('ty', 0), 'ty': draw.get('tx', 0)}
-    expected = ImageDataGenerator(fill_mode=mode).apply_transform(x, exchanged)
-    ours, _ = warp(
-        tf.constant(x), tf.zeros((41, 41), tf.uint8), affine_matrix(41, 41, **draw), mode
-    )
-    away = slice(12, -12) if mode == 'reflect' else slice(None)
-    np.testing.assert_allclose(ours.numpy()[away, away], expected[away, away], atol=2e-3)
+# ---------------------------------------------------------------------------- pairs
 
 
 @pytest.mark.parametrize(
-    'draw',
-    [
-        dict(theta=35),
-        dict(shear=25),
-        dict(zx=0.6, zy=1.3),
-        dict(theta=20, shear=10, zx=0.9, zy=0.8, tx=4, ty=-6),
-    ],
+    'rule', [None, WHOLE, SizeRule('pad', 40, 80), SizeRule('stretch', 32, 32), SizeRule()]
 )
-def test_warp_of_an_oblong_picture_is_scipys_about_the_true_centre(draw):
-    """The matrix written out from ImageDataGenerator's documentation, in (row, column)."""
-    x = smooth((37, 61, 3))
-    d = {'theta': 0, 'shear': 0, 'zx': 1, 'zy': 1, 'tx': 0, 'ty': 0} | draw
-    t, s = np.deg2rad(d['theta']), np.deg2rad(d['shear'])
-    rotation = np.array([[np.cos(t), -np.sin(t)], [np.sin(t), np.cos(t)]])
-    linear = rotation @ [[1, -np.sin(s)], [0, np.cos(s)]] @ np.diag([d['zx'], d['zy']])
-    offset = rotation @ [d['ty'], d['tx']]
-    linear, offset = linear[::-1, ::-1], offset[::-1]  # (x, y) to (row, column)
-    centre = np.array([18, 30])
-    expected = np.stack(
-        [
-            ndimage.affine_transform(
-                x[..., c], linear, centre + offset - linear @ centre, order=1, mode='nearest'
-            )
-            for c in range(3)
-        ],
-        -1,
-    )
-    ours, _ = warp(tf.constant(x), tf.zeros((37, 61), tf.uint8), affine_matrix(37, 61, **draw))
-    np.testing.assert_allclose(ours, expected, atol=2e-3)
+@pytest.mark.parametrize('channels', [1, 3])
+def test_pairs_are_files_by_the_rule(drawn, rule, channels):
+    pairs = pairs_of(drawn, rule=rule, channels=channels)
+    assert len(pairs) == 8 and pairs.dtype == np.uint8
+    for (image, label), (image_path, label_path) in zip(pairs, pairs.pairs, strict=True):
+        picture = Image.open(image_path).convert('L' if channels == 1 else 'RGB')
+        expected = np.asarray(picture).reshape(48, 64, channels), np.asarray(Image.open(label_path))
+        assert expected[1].max() < 12  # stored as indices
+        if rule:
+            expected = rule.image(expected[0]), rule.label(expected[1])
+        for got, wanted in zip((image, label), expected):
+            assert got.dtype == np.uint8 and got.shape == wanted.shape and (got == wanted).all()
 
 
-def test_shift_and_flip_do_as_documented():
-    label = np.zeros((9, 13), np.uint8)
-    label[2, 3] = 7
-    image = tf.zeros((9, 13, 3))
-
-    def moved(**draw):
-        return np.argwhere(
-            warp(image, tf.constant(label), affine_matrix(9, 13, **draw))[1]
-        ).tolist()
-
-    assert moved(tx=1) == [[1, 3]] and moved(ty=2) == [[2, 1]]  # rows; columns
-    assert moved(flip_horizontal=1) == [[2, 9]] and moved(flip_vertical=1) == [[6, 3]]
-    assert moved(theta=180) == [[6, 9]]  # about the centre
+def unlike(folder):
+    """Pair 2 is of another size than the others."""
+    write_set(folder)
+    photo(2, (40, 64)).save(folder / 'train' / '2.png')
+    Image.fromarray(scene(size=(40, 64))).save(folder / 'trainannot' / '2.png')
 
 
-@settings(deadline=None, max_examples=25)
-@given(
-    st.sampled_from(augment.FILL_MODES),
-    st.integers(0, 10**6),
-    st.integers(16, 40),
-    st.integers(16, 40),
-    st.data(),
-)
-def test_no_label_is_invented_and_none_is_lost(mode, seed, height, width, data):
-    """Over every geometric argument: the values of the source only; 255 under constant alone."""
-    strength = lambda top: data.draw(st.floats(0, top))  # noqa: E731
-    aug = dict(
-        rotation_range=strength(180),
-        width_shift_range=strength(0.9),
-        height_shift_range=strength(0.9),
-        shear_range=strength(80),
-        zoom_range=strength(0.9),
-        horizontal_flip=data.draw(st.booleans()),
-        vertical_flip=data.draw(st.booleans()),
-        channel_shift_range=strength(50),
-        fill_mode=mode,
-        cval=strength(255),
-    )
-    rng = np.random.default_rng(seed)
-    label = rng.choice([0, 3, 9, 11], (height, width)).astype(np.uint8)
-    image = rng.random((height, width, 3), 'float32') * 255
-    draws = Draws(aug)
-    moved, out = apply_draw(
-        tf.constant(image), tf.constant(label), draws.draw(image.shape, seed), mode, draws.cval
-    )
-    assert out.dtype == tf.uint8 and out.shape == label.shape
-    assert set(np.unique(out)) <= set(np.unique(label)) | ({255} if mode == 'constant' else set())
-    assert np.isfinite(moved).all() and -1e-3 <= np.min(moved) and np.max(moved) <= 255.001
+def odd_label(folder):
+    write_set(folder)
+    Image.fromarray(scene(size=(48, 60))).save(folder / 'trainannot' / '2.png')
 
 
-def test_image_and_label_move_together():
-    """A picture painted with its own label's colours stays so painted, away from edges."""
-    label = np.kron(np.random.default_rng(0).integers(0, 11, (5, 7)), np.ones((12, 12))).astype(
-        'uint8'
-    )
-    image = CAMVID.palette[label].astype('float32')
-    draws = Draws(
-        dict(
-            rotation_range=40,
-            shear_range=20,
-            zoom_range=0.3,
-            width_shift_range=0.2,
-            height_shift_range=0.2,
-            horizontal_flip=True,
-            vertical_flip=True,
-        )
-    )
-    for seed in range(20):
-        moved, out = apply_draw(
-            tf.constant(image), tf.constant(label), draws.draw(image.shape, seed)
-        )
-        flat = ndimage.generic_filter(out.numpy(), np.ptp, 5) == 0  # one class around
-        off = np.abs(moved.numpy() - CAMVID.palette[out.numpy()]).max(-1) > 1.5
-        assert (
-            off[flat].mean() < 0.002
-        )  # slivers that the nearest pixel misses, at the picture's edge
-        assert flat.mean() > 0.4
+def odd_value(folder):
+    write_set(folder)
+    Image.fromarray(scene() * np.uint8(2)).save(folder / 'trainannot' / '2.png')
 
 
-# ---------------------------------------------------------------------------- the draws
+def no_picture(folder):
+    write_set(folder)
+    (folder / 'train' / '2.png').write_bytes(b'')
+
+
+PAD, STRETCH = SizeRule('pad', 32, 32), SizeRule('stretch', 48, 64)
 
 
 @pytest.mark.parametrize(
-    'extra',
+    'build, rules, words',
     [
-        {},
-        dict(channel_shift_range=20, brightness_range=(0.5, 1.5)),
-        dict(width_shift_range=[-3, 5], zoom_range=[0.8, 1]),
+        (unlike, [WHOLE], r'train/2.png: 40x64 pixels, expected 48x64 as .*0.png; --size'),
+        (odd_label, [WHOLE], r'annot/2.png: 48x60 pixels, expected 48x64'),
+        (odd_label, [None, PAD, STRETCH], r'annot/2.png: 48x60 .*48x64 as its image .*train/2.png'),
+        (odd_value, [None, WHOLE, PAD], r'annot/2.png: value [68] .*0..4'),
+        (no_picture, [None, WHOLE, PAD], r'train/2.png: empty'),
     ],
 )
-def test_draws_are_kerass_own(extra):
-    aug, shape = AUG | extra, (36, 48, 3)
-    for seed in range(10):
-        expected = ImageDataGenerator(**aug).get_random_transform(shape, seed)
-        drawn = Draws(aug).draw(shape, seed)
-        for name, value in zip(DRAW, drawn):
-            if expected[name] is not None:
-                assert value == pytest.approx(expected[name], rel=1e-6), name
+def test_a_pair_that_can_not_be_used(tmp_path, build, rules, words):
+    """Named at once where it is kept, else when it is read: tf.data would bury the line."""
+    build(tmp_path)
+    for rule in rules:
+        with pytest.raises(InputError, match=words):
+            pairs_of(tmp_path, rule=rule, classes=numbered_classes(5))
+        pairs = pairs_of(tmp_path, rule=rule, classes=numbered_classes(5), room=[0])
+        assert pairs.error is None and len(pairs[1]) == 2
+        with pytest.raises(InputError, match=words) as e:
+            pairs[2]
+        assert pairs.error is e.value
 
 
-def test_draws_do_not_touch_numpys_global_stream():
-    np.random.seed(3)
-    before = np.random.get_state()[1].copy()
-    Draws(AUG).draw((36, 48, 3), 1)
-    assert (np.random.get_state()[1] == before).all()
+def test_validation_pairs_are_every_pair_once_untouched(drawn):
+    """Whatever the size that is trained at: they are painted and scored at their own."""
+    for size in (None, (32, 32)):
+        train, val = read_pairs(load(Settings(data=str(drawn), size=size)))
+        assert train.rule.input_size(()) == (size or (48, 64)) and val.rule is None
+        assert [len(p) for p in (train, val)] == [8, 3] and train.classes == CAMVID
+        assert [path.name for path, _ in val.pairs] == [f'val_{i:04}.png' for i in range(3)]
+        for (image, label), files in zip(val, val.pairs, strict=True):
+            assert (image == np.asarray(Image.open(files[0]))).all()
+            assert (label == np.asarray(Image.open(files[1]))).all()
 
 
-def test_brightness_and_channel_shift_are_keras():
-    x = smooth((20, 24, 3)).round()
-    for draw in (dict(brightness=1.4), dict(brightness=0.3), dict(channel_shift_intensity=30.0)):
-        expected = ImageDataGenerator().apply_transform(x, draw)
-        vector = [draw.get(name, i) for name, i in zip(DRAW, augment.IDENTITY)]
-        ours, _ = apply_draw(
-            tf.constant(x), tf.zeros((20, 24), tf.uint8), tf.constant(vector, tf.float32)
-        )
-        np.testing.assert_allclose(ours, expected, atol=1.01)  # Keras rounds to whole values
+def test_a_label_is_decoded_once(tmp_path, monkeypatch):
+    """The check before a training has read them; the training does not do it again."""
+    folder = write_set(tmp_path, n=6)
+    decoded = counted(monkeypatch, sources, datapre)
+    data = load(Settings(data=str(folder)))
+    train, val = read_pairs(data)
+    labels = [label for pairs in (train, val) for _, label in pairs.pairs]
+    assert sorted(decoded) == sorted(labels) and len(labels) == 8
+    for pairs, first in ((train, 0), (val, 6)):
+        for i, (_, label) in enumerate(pairs):
+            assert (label == scene(seed=first + i)).all()
+    assert len(decoded) == 8
+    assert all(raw.inverse is None for raw in data.raws())  # not in memory twice
 
 
-@pytest.mark.parametrize('name', augment.REFUSED)
-def test_what_has_no_place_is_refused_with_the_reason(name):
-    value = {
-        'rescale': 1 / 255,
-        'preprocessing_function': abs,
-        'data_format': 'channels_first',
-        'validation_split': 0.2,
-        'interpolation_order': 3,
-        'dtype': 'float16',
-    }
-    with pytest.raises(InputError, match=f'{name}=.*refused: .{{10}}'):
-        Draws({name: value.get(name, True)})
+def test_training_and_validation_share_the_memory(tmp_path, monkeypatch):
+    folder, size = write_set(tmp_path, n=6), 48 * 64 * 4  # bytes of an image and its label
+    for room, kept in ((20, (6, 2)), (7, (6, 1)), (6, (6, 0)), (4, (4, 0)), (0, (0, 0))):
+        monkeypatch.setattr(datapre, 'CACHE_BYTES', size * room)
+        pairs = read_pairs(load(Settings(data=str(folder))))
+        assert tuple(len(p.cache) for p in pairs) == kept
+        held = [a.nbytes for p in pairs for pair in p.cache.values() for a in pair]
+        assert sum(held) <= datapre.CACHE_BYTES
+        for part, first in zip(pairs, (0, 6)):  # what is beyond is read when it is wanted
+            for i, (image, label) in enumerate(part):
+                assert (image == np.asarray(photo(first + i))).all()
+                assert (label == scene(seed=first + i)).all()
 
 
-def test_every_argument_of_keras_is_known_here():
-    """Each works or is refused; zca_epsilon alone does nothing without zca_whitening."""
-    import inspect
+def test_a_large_set_is_not_all_decoded_at_the_start(tmp_path, monkeypatch):
+    folder, read = write_set(tmp_path, n=200), []
+    data, real = load(Settings(data=str(folder))), datapre.read_image
 
-    works = {
-        'rotation_range',
-        'width_shift_range',
-        'height_shift_range',
-        'brightness_range',
-        'shear_range',
-        'zoom_range',
-        'channel_shift_range',
-        'fill_mode',
-        'cval',
-        'horizontal_flip',
-        'vertical_flip',
-        'zca_epsilon',
-    }
-    assert set(inspect.signature(ImageDataGenerator).parameters) == works | set(augment.REFUSED)
+    def slowly(path, *args):  # as a picture of some size takes
+        read.append(path)
+        threading.Event().wait(0.005)
+        return real(path, *args)
+
+    monkeypatch.setattr(datapre, 'read_image', slowly)
+    monkeypatch.setattr(datapre.os, 'cpu_count', lambda: 2)  # threads that read ahead
+    monkeypatch.setattr(datapre, 'CACHE_BYTES', 48 * 64 * 4 * 10)
+    train, val = read_pairs(data)
+    assert [len(p.cache) for p in (train, val)] == [10, 0]
+    assert len(read) < 40
 
 
-@pytest.mark.parametrize(
-    'aug, message',
-    [
-        (dict(rotation_rage=5), 'did you mean rotation_range'),
-        (dict(fill_mode='edge'), 'nearest, refl'),
-        (dict(zoom_range=(1, 2, 3)), 'zoom_range'),
-        (dict(brightness_range=3), 'brightness_range'),
-    ],
-)
-def test_wrong_arguments_are_named(aug, message):
-    with pytest.raises(InputError, match=message):
-        Draws(aug)
+def test_a_deep_set_is_trained_on_by_one_range(tmp_path):
+    """Pictures of 16 bits reach the network as they are to each other, and not black."""
+    levels = (200, 20_000, 40_000, 60_000, 30_000, 10_000)
+    write_set(tmp_path)
+    for path in tmp_path.glob('*[nl]/*.png'):
+        Image.fromarray(np.full((48, 64), levels[int(path.stem)], np.uint16)).save(path)
+    data = load(Settings(data=str(tmp_path)))
+    train, val = read_pairs(data)
+    low, high = data.intensity
+    assert train.dtype == val.dtype == np.uint16 and (low, high) == (200, 60_000)
+    batches = train_batches(train, 4, 5)
+    for k, image in enumerate(next(iter(batches))[0]):
+        level = levels[sample_index(k, 4, 1)]
+        np.testing.assert_allclose(image, (level - low) / (high - low), atol=2e-5)
+        assert image.shape == (48, 64, 1)
+    for image, level in zip((pair[0] for pair in val), levels[4:]):
+        assert np.abs(image / 65535 - (level - low) / (high - low)).max() < 2e-5
+
+
+def test_a_float_set_is_not_black(tmp_path):
+    write_set(tmp_path)
+    for path in tmp_path.glob('*[nl]/*.png'):
+        path.unlink()
+        values = np.linspace(0, 1, 48 * 64, dtype=np.float32).reshape(48, 64)
+        Image.fromarray(values).save(path.with_suffix('.tif'))
+    train, _ = read_pairs(load(Settings(data=str(tmp_path))))
+    x, _ = next(iter(train_batches(train, 4, 5)))
+    assert np.allclose(np.mean(x), 0.5, atol=0.01) and np.max(x) > 0.99
+
+
+def test_a_set_of_two_depths(tmp_path):
+    """The article's functions look at no set as a whole: they make all as deep as the first."""
+    for first, dtype in ((0, np.uint16), (1, np.uint8)):
+        folder = write_set(tmp_path / str(first), n=2)
+        deep = np.full((48, 64), 51 * 257, np.uint16)
+        Image.fromarray(deep).save(folder / 'train' / f'{first}.png')
+        Image.new('L', (64, 48), 51).save(folder / 'train' / f'{1 - first}.png')
+        pairs = pairs_of(folder, classes=FIVE)
+        assert pairs.dtype == dtype and {image.dtype for image, _ in pairs} == {np.dtype(dtype)}
+        x, _ = next(iter(train_batches(pairs, 2, 5)))
+        np.testing.assert_allclose(x, 0.2, atol=1e-6)
 
 
 # ---------------------------------------------------------------------------- streams
@@ -291,23 +248,21 @@ def test_stream_is_the_serial_computation_whatever_runs_beside_it(drawn):
     thread = threading.Thread(target=disturb)
     thread.start()
     try:
-        batches = list(train_batches(pairs, 2, 13, AUG, seed=5).take(7))
+        batches = list(train_batches(pairs, 2, 13, ARTICLE, seed=5).take(7))
     finally:
         stop.set()
         thread.join()
-    draws = Draws(AUG)
     for k in range(14):
         image, label = pairs[sample_index(k, len(pairs), 5)]
-        word = np.random.SeedSequence((5, k)).generate_state(1)[0]
-        image, label = apply_draw(tf.cast(image, tf.float32), label, draws.draw(image.shape, word))
-        np.testing.assert_allclose(batches[k // 2][0][k % 2], image / 255, atol=1e-6)
+        image, label = ARTICLE.pair(np.float32(image) / 255, label, (5, k))
+        np.testing.assert_allclose(batches[k // 2][0][k % 2], image, atol=1e-6)
         np.testing.assert_array_equal(tf.argmax(batches[k // 2][1][k % 2], -1), label)
 
 
 def test_stream_starts_anywhere_and_each_pass_is_a_permutation(drawn):
     pairs = pairs_of(drawn)
-    whole = list(train_batches(pairs, 2, 13, AUG).take(6))
-    for (x, y), (a, b) in zip(whole[3:], train_batches(pairs, 2, 13, AUG, start=6)):
+    whole = list(train_batches(pairs, 2, 13, ARTICLE).take(6))
+    for (x, y), (a, b) in zip(whole[3:], train_batches(pairs, 2, 13, ARTICLE, start=6)):
         np.testing.assert_array_equal(x, a)
         np.testing.assert_array_equal(y, b)
     n = len(pairs)
@@ -315,25 +270,55 @@ def test_stream_starts_anywhere_and_each_pass_is_a_permutation(drawn):
     assert sorted(passes[0]) == sorted(passes[1]) == list(range(n)) and passes[0] != passes[1]
 
 
+def test_mixing_draws_from_the_seed_and_the_batchs_first_sample(drawn):
+    pairs, mixing = pairs_of(drawn), augment.parse('flip,cutmix')
+    for b, (x, y) in enumerate(train_batches(pairs, 2, 13, mixing, seed=3, start=4).take(2)):
+        drawn_pairs = []
+        for k in (4 + 2 * b, 5 + 2 * b):
+            image, label = pairs[sample_index(k, len(pairs), 3)]
+            drawn_pairs.append(mixing.pair(np.float32(image) / 255, label, (3, k)))
+        images, labels = (np.stack(part) for part in zip(*drawn_pairs))
+        images, hot = mixing.mix(images, datapre.one_hot(labels, 13), (3, 4 + 2 * b))
+        np.testing.assert_allclose(x, images, atol=1e-6)
+        np.testing.assert_allclose(y, hot, atol=1e-6)
+
+
+def test_without_augmentation_batches_are_the_pairs(drawn):
+    pairs = pairs_of(drawn, rule=SizeRule('pad', 48, 80))
+    for b, (x, y) in enumerate(train_batches(pairs, 2, 13).take(4)):
+        for k in (0, 1):
+            image, label = pairs[sample_index(2 * b + k, len(pairs), 1)]
+            np.testing.assert_allclose(x[k], image / np.float32(255), atol=1e-6)
+            np.testing.assert_array_equal(y[k], label[..., None] == np.arange(13))
+            assert not np.any(y[k][:, 64:]) and np.all(np.sum(y[k][:, :64], -1) == 1)  # no class
+
+
 def test_beyond_the_memory_budget_pictures_are_read_again(drawn, monkeypatch):
-    cached = list(train_batches(pairs_of(drawn), 2, 13, AUG).take(3))
+    cached = list(train_batches(pairs_of(drawn), 2, 13, ARTICLE).take(3))
     monkeypatch.setattr(datapre, 'CACHE_BYTES', 48 * 64 * 4 * 2)
     pairs = pairs_of(drawn)
     assert len(pairs.cache) == 2 < len(pairs)
-    for (x, y), (a, b) in zip(cached, train_batches(pairs, 2, 13, AUG)):
+    for (x, y), (a, b) in zip(cached, train_batches(pairs, 2, 13, ARTICLE)):
         np.testing.assert_array_equal(x, a)
         np.testing.assert_array_equal(y, b)
 
 
-def test_eval_batches_are_every_pair_once_untouched(drawn):
-    files = pair_files(drawn / 'val', drawn / 'valannot')
-    batches = list(eval_batches(pairs_of(drawn, 'val'), 2, 13))
-    assert [len(x) for x, _ in batches] == [2, 1]
-    for (image, label), x, y in zip(
-        files, np.concatenate([x for x, _ in batches]), np.concatenate([y for _, y in batches])
+def test_the_stream_of_a_run(drawn):
+    """What its settings say: batches from any sample on, and the files that they were made of."""
+    pairs = pairs_of(drawn)
+    for given, augmentation in (
+        ({'aug_dict': AUG}, ARTICLE),
+        ({'augment': 'flip,jitter', 'aug_dict': AUG}, augment.parse('flip,jitter')),
+        ({'augment': 'none', 'aug_dict': AUG}, None),
+        ({}, None),
     ):
-        np.testing.assert_allclose(x, np.asarray(Image.open(image)) / 255, atol=1e-6)
-        np.testing.assert_array_equal(y, np.eye(13)[np.asarray(Image.open(label))])
+        stream = Stream(pairs, Settings(batch_size=3, seed=4, **given), 13)
+        expected = train_batches(pairs, 3, 13, augmentation, 4, 6)
+        for (x, y), (a, b) in zip(stream.batches(6).take(2), expected):
+            np.testing.assert_array_equal(x, a)
+            np.testing.assert_array_equal(y, b)
+    files = [pairs.pairs[sample_index(k, 8, 4)][0] for k in range(6, 12)]
+    assert stream.files(6, 6) == files
 
 
 # ---------------------------------------------------------------------------- the article's names
@@ -423,6 +408,29 @@ def test_two_classes(tmp_path, num_class, values, suffix, mode):
     np.testing.assert_array_equal(y, expected)
 
 
+def test_train_generator_resizes(drawn):
+    """To the size that is asked for, whatever the aspect; labels to the nearest pixel."""
+    x, y = next(
+        iter(trainGenerator(2, {}, drawn, 'train', 'trainannot', target_size=(32, 40), seed=2))
+    )
+    files = pair_files(drawn / 'train', drawn / 'trainannot')
+    for k in (0, 1):
+        image, label = (Image.open(p) for p in files[sample_index(k, 8, 2)])
+        image = image.resize((40, 32), Image.Resampling.LANCZOS)
+        np.testing.assert_allclose(x[k], np.asarray(image) / 255, atol=1e-6)
+        label = label.resize((40, 32), Image.Resampling.NEAREST)
+        np.testing.assert_array_equal(tf.argmax(y[k], -1), label)
+
+
+def test_arguments_that_are_wrong_are_named(drawn, tmp_path):
+    given = [2, {}, drawn, 'train', 'trainannot']
+    for mode in ({'image_color_mode': 'rgba'}, {'label_color_mode': 'gray'}):
+        with pytest.raises(InputError, match="color mode 'r?g.*expected 'rgb' or 'grayscale'"):
+            trainGenerator(*given, **mode)
+    with pytest.raises(InputError, match='train: expected a folder'):
+        trainGenerator(2, {}, tmp_path, *given[3:])
+
+
 def test_one_channel_marks_no_class(drawn):
     y = datapre.one_hot(tf.constant([[0, 1, 255]], tf.uint8), 1)
     np.testing.assert_array_equal(y, [[[0], [1], [-1]]])
@@ -472,24 +480,24 @@ def test_label_visualize():
 
 
 def test_sixteen_bit_and_jpeg_images(tmp_path):
+    """Of a picture by itself: its type's range; any size that is asked for."""
     deep = (np.arange(20 * 16).reshape(20, 16) * 200).astype(np.uint16)
     Image.fromarray(deep).save(tmp_path / 'a.png')
-    np.testing.assert_allclose(
-        datapre.read_image(tmp_path / 'a.png')[..., 1], deep / 257, atol=0.51
-    )
     Image.fromarray(smooth((20, 16, 3)).astype('uint8')).save(tmp_path / 'b.jpg')
-    assert datapre.read_image(tmp_path / 'b.jpg', size=(8, 4)).shape == (8, 4, 3)
-    Image.fromarray(np.full((4, 4), np.nan, np.float32)).save(tmp_path / 'c.tif')
-    with pytest.raises(InputError, match=r'c\.tif.*not finite'):
-        datapre.read_image(tmp_path / 'c.tif')
+    for grey in (True, False):
+        a, b = testGenerator(tmp_path, as_gray=grey)
+        assert a.shape == b.shape == (1, 20, 16, 1 if grey else 3)
+        np.testing.assert_allclose(a[0, ..., -1], deep / 65535, atol=1e-5)
+    assert [x.shape for x in testGenerator(tmp_path, target_size=(8, 4))] == [(1, 8, 4, 3)] * 2
 
 
 @pytest.mark.camvid
 def test_every_camvid_pixel_keeps_its_class(camvid):
     """The article's arguments on real labels: all pixels in one class, shares as in the files."""
-    pairs = Pairs(pair_files(camvid / 'val', camvid / 'valannot')[:6], CAMVID)
+    files = pair_files(camvid / 'val', camvid / 'valannot')[:6]
+    pairs = Pairs(files, CAMVID, {'grey': 'index'}, SizeRule('whole', 360, 480))
     stored = sum(np.bincount(read_label(p, CAMVID).ravel(), minlength=13) for _, p in pairs.pairs)
-    _, y = next(iter(train_batches(pairs, 6, 13, AUG)))
+    _, y = next(iter(train_batches(pairs, 6, 13, ARTICLE)))
     np.testing.assert_array_equal(tf.reduce_sum(y, -1), 1)
     shares = np.asarray(tf.reduce_mean(y, (0, 1, 2)))
     np.testing.assert_allclose(shares, stored / stored.sum(), atol=0.02)

@@ -71,15 +71,15 @@ def test_killed_and_resumed_is_never_killed(uninterrupted, drawn, tmp_path, repe
     rng = random.Random(repeat)
     process = start(tmp_path, *FLAGS, '--data', drawn)
     while (
-        not list(tmp_path.glob('.camvid.part*'))
-        and not list(tmp_path.glob('camvid.hdf5'))
+        not list(tmp_path.glob('log/*/.best.*part*'))
+        and not list(tmp_path.glob('log/*/best.hdf5'))
         and process.poll() is None
     ):
         time.sleep(0.002)
     # Every other kill falls into a save; the first is that of the first model file.
     if repeat % 2:
         time.sleep(rng.uniform(0, seconds))
-        saves = ('.camvid.part*', 'log/*/.state.part*')
+        saves = ('.camvid.*part*', 'log/*/.best.*part*', 'log/*/.state.*part*')
         until = time.perf_counter() + 1
         while (
             process.poll() is None

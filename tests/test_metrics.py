@@ -12,7 +12,7 @@ from PIL import Image
 from sklearn import metrics as oracle
 
 from seg.classes import CAMVID, ClassTable, indices_to_colours
-from seg.files import InputError
+from seg.files import MARK, InputError
 from seg.metrics import (
     confusion,
     evaluate_masks,
@@ -21,6 +21,7 @@ from seg.metrics import (
     warnings,
     write_scores,
 )
+from seg.readers import read_raws, recognise
 
 # Void in the middle: the scored classes are not the first n indices.
 TABLE = ClassTable(
@@ -193,15 +194,26 @@ def test_scores_file(tmp_path):
     assert read['split'] == 'val' and read['miou'] == 0.75 and read['pixels'] == 3
     assert read['class']['road']['iou'] == 0.5 and read['class']['天空']['iou'] is None
     assert read['confusion'] == counts.tolist()
+    assert [*read][0] == 'program' and read['program'] == MARK
     assert [p.name for p in tmp_path.iterdir()] == ['scores.json']
     write_scores(tmp_path / 'scores.json', counts * 0, TABLE)
     assert json.loads((tmp_path / 'scores.json').read_text('utf-8'))['miou'] is None
     with pytest.raises(TypeError):  # what can not be written leaves the old file
         write_scores(tmp_path / 'scores.json', counts, TABLE, split=object())
     assert json.loads((tmp_path / 'scores.json').read_text('utf-8'))['pixels'] == 0
+    (tmp_path / 'mine.json').write_text('{"miou": 1}')
+    with pytest.raises(InputError, match='mine.json: exists, and this program did not write it'):
+        write_scores(tmp_path / 'mine.json', counts, TABLE)
+    assert (tmp_path / 'mine.json').read_text() == '{"miou": 1}'
 
 
 # ------------------------------------------------------------------------ folders of masks
+
+
+def score_masks(folder, pairs, table=TABLE, each=None):
+    """evaluate_masks with the label formats that the labels alone tell."""
+    formats = recognise(read_raws([label for _, label in pairs]), table)[0]
+    return evaluate_masks(folder, pairs, table, formats, each)
 
 
 @pytest.fixture
@@ -233,7 +245,7 @@ def test_masks_of_another_program(folder, tmp_path, colour):
     pairs = folder(truth)
     folder({f'{name}_pred': label for name, label in made.items()}, 'masks', colour)
     calls = []
-    counts = evaluate_masks(tmp_path / 'masks', pairs, TABLE, each=lambda *call: calls.append(call))
+    counts = score_masks(tmp_path / 'masks', pairs, each=lambda *call: calls.append(call))
     expected = sum(confusion(truth[n], made[n], TABLE, other=True) for n in truth)
     trees = sum((label == TREE).sum() for label in truth.values())
     assert (counts == expected).all() and counts[2, 3] == trees > 0
@@ -243,20 +255,40 @@ def test_masks_of_another_program(folder, tmp_path, colour):
         assert (t == truth[name]).all() and (p == made[name]).all()
 
 
+def test_masks_are_read_as_masks_and_labels_as_labels(folder, tmp_path):
+    """Each has a format of its own; that of the labels is the whole data set's, where it is known.
+
+    Colours stored in a palette of another order: one label alone would pass as indices.
+    """
+
+    def reversed_palette(label):
+        picture = Image.fromarray((3 - label).astype(np.uint8)).convert('P')
+        picture.putpalette([v for colour in TABLE.colours[::-1] for v in colour])
+        return picture
+
+    truth = {'a0': np.full((4, 4), ROAD, np.uint8)}
+    pairs = folder(truth, 'masks')
+    (tmp_path / 'labels').mkdir()
+    reversed_palette(truth['a0']).save(tmp_path / 'labels' / 'a0.png')
+    pairs = [(pairs[0][0], tmp_path / 'labels' / 'a0.png')]
+    counts = evaluate_masks(tmp_path / 'masks', pairs, TABLE, {'palette': 'colour'})
+    assert counts[0, 0] == 16 == counts.sum()
+
+
 def test_masks_that_do_not_fit(folder, tmp_path):
     truth = drawn()
     pairs = folder(truth)
     folder({'a0': truth['a0'], 'a1': truth['a1'][:-1], 'other': truth['a2']}, 'masks')
     with pytest.raises(InputError, match=r'masks: expected one mask a2.png .*found none'):
-        evaluate_masks(tmp_path / 'masks', pairs, TABLE)
+        score_masks(tmp_path / 'masks', pairs)
     with pytest.raises(InputError, match=r'a1.png: 11x16 pixels, but its label .*a1.png has 12x16'):
-        evaluate_masks(tmp_path / 'masks', pairs[:2], TABLE)
+        score_masks(tmp_path / 'masks', pairs[:2])
     Image.fromarray(truth['a0']).save(tmp_path / 'masks' / 'a0.tif')
     with pytest.raises(InputError, match='a0.png, a0.tif'):
-        evaluate_masks(tmp_path / 'masks', pairs[:1], TABLE)
+        score_masks(tmp_path / 'masks', pairs[:1])
     Image.fromarray(truth['a0'] + 50).save(tmp_path / 'masks' / 'a1.png')
     with pytest.raises(InputError, match=r'masks/a1.png: value 5\d'):
-        evaluate_masks(tmp_path / 'masks', pairs[1:2], TABLE)
+        score_masks(tmp_path / 'masks', pairs[1:2])
 
 
 def test_a_hundred_masks_take_two_seconds(tmp_path):
@@ -272,7 +304,7 @@ def test_a_hundred_masks_take_two_seconds(tmp_path):
     spent = []
     while not spent or min(spent) > 2 and len(spent) < 3:
         start = time.perf_counter()
-        counts = evaluate_masks(tmp_path / 'masks', pairs, CAMVID)
+        counts = score_masks(tmp_path / 'masks', pairs, CAMVID)
         spent.append(time.perf_counter() - start)
     assert scores(counts)['miou'] == 1 and min(spent) < 2
 
@@ -330,7 +362,7 @@ def test_guard_watches_val_loss(losses, fires):
 
 def test_keras_metric_counts_the_same():
     keras = pytest.importorskip('keras')
-    from model import Scores
+    from seg.losses import Scores
 
     rng = np.random.default_rng(0)
     truth = rng.choice(array(ROAD, SKY, TREE, VOID, NONE), (4, 6, 7))

@@ -9,11 +9,15 @@ from PIL import Image
 
 from model import unet
 from seg import predict
-from seg.classes import CAMVID
-from seg.files import InputError
-from seg.metrics import confusion, scores
+from seg.classes import CAMVID, TWO_CLASSES
+from seg.files import InputError, unique_names
+from seg.metrics import confusion, evaluate_masks, scores
+from seg.modelfile import About
+from seg.predict import Masks, Score, jobs_of, paint
+from seg.readers import read_raws, recognise
 from seg.report import Report
 from seg.scenes import draw_scene
+from seg.sizes import SizeRule
 
 SIZE = (48, 64)
 
@@ -36,6 +40,24 @@ def pairs(tmp_path):
     return made
 
 
+def predictions(model, files, flip=False):
+    """(file, image, index) of each."""
+    for painted in paint(model, jobs_of(model, [(f, None) for f in files]), flip):
+        yield painted.job.file, painted.image, painted.index
+
+
+def evaluate(model, pairs, flip=False, each=None):
+    formats = recognise(read_raws([label for _, label in pairs]), model.about.classes)[0]
+    score = Score(model.about.classes, each)
+    predict.run(model, jobs_of(model, pairs, formats), [score], flip)
+    return score.counts, scores(score.counts)
+
+
+def predict_files(model, files, folder, **options):
+    masks = Masks(folder, files, model.about.classes, **options)
+    return predict.run(model, jobs_of(model, [(f, None) for f in files]), [masks])
+
+
 def probability(model, file):
     return model.predict_on_batch(np.asarray(Image.open(file))[None] / np.float32(255))[0]
 
@@ -46,7 +68,7 @@ def most_probable(p):
 
 def test_prediction_is_over_the_scored_classes(model, pairs):
     for (file, image, index), (wanted, _) in zip(
-        predict.predictions(model, [p for p, _ in pairs]), pairs, strict=True
+        predictions(model, [p for p, _ in pairs]), pairs, strict=True
     ):
         assert file == wanted and index.dtype == np.uint8 and index.shape == image.shape[:2]
         assert index.max() < 11
@@ -59,9 +81,9 @@ def test_flip_is_the_mean_of_both(model, pairs):
     image = np.asarray(Image.open(file))
     mirrored = model.predict_on_batch(image[None, :, ::-1] / np.float32(255))[0, :, ::-1]
     expected = most_probable((probability(model, file) + mirrored) / 2)
-    ((_, _, index),) = predict.predictions(model, [file], flip=True)
+    ((_, _, index),) = predictions(model, [file], flip=True)
     assert (index == expected).mean() > 0.999
-    ((_, _, plain),) = predict.predictions(model, [file])
+    ((_, _, plain),) = predictions(model, [file])
     assert (index != plain).any()
 
 
@@ -72,28 +94,29 @@ def test_flip_makes_a_mirrored_picture_a_mirrored_mask(model, pairs, tmp_path):
     Image.fromarray(image).save(tmp_path / 'a.png')
     Image.fromarray(image[:, ::-1]).save(tmp_path / 'b.png')
     files = [tmp_path / 'a.png', tmp_path / 'b.png']
-    a, b = (index for *_, index in predict.predictions(model, files, flip=True))
+    a, b = (index for *_, index in predictions(model, files, flip=True))
     assert a.shape == (60, 100) and (a == b[:, ::-1]).mean() > 0.97
 
 
 def test_evaluate_is_one_count_of_all(model, pairs):
     calls = []
-    counts, result = predict.evaluate(model, pairs, each=lambda *call: calls.append(call))
+    counts, result = evaluate(model, pairs, each=lambda *call: calls.append(call))
     expected = 0
-    for (_, label), (_, _, index) in zip(pairs, predict.predictions(model, [p for p, _ in pairs])):
+    for (_, label), (_, _, index) in zip(pairs, predictions(model, [p for p, _ in pairs])):
         expected = expected + confusion(np.asarray(Image.open(label)), index, CAMVID)
     assert (counts == expected).all() and result['miou'] == scores(expected)['miou']
     assert [call[0] for call in calls] == [image.name for image, _ in pairs]
-    flipped, _ = predict.evaluate(model, pairs, flip=True)
+    flipped, _ = evaluate(model, pairs, flip=True)
     assert (flipped != counts).any() and flipped.sum() == counts.sum()
 
 
 def test_masks_written_score_as_the_model_does(model, pairs, tmp_path):
     """predict, then evaluate of the folder, equals evaluate of the model."""
-    predict.predict_files(model, [p for p, _ in pairs], tmp_path / 'out')
+    predict_files(model, [p for p, _ in pairs], tmp_path / 'out')
     report = Report(tmp_path / 'report.html', CAMVID)
-    counts = predict.evaluate_masks(tmp_path / 'out', pairs, CAMVID, each=report.add)
-    expected, _ = predict.evaluate(model, pairs)
+    formats = recognise(read_raws([label for _, label in pairs]), CAMVID)[0]
+    counts = evaluate_masks(tmp_path / 'out', pairs, CAMVID, formats, report.add)
+    expected, _ = evaluate(model, pairs)
     assert (counts[:, :-1] == expected).all() and not counts[:, -1].any()
     report.write(counts, split='test')
     assert (tmp_path / 'report.html').read_text('utf-8').count('<img') == 16
@@ -102,7 +125,7 @@ def test_masks_written_score_as_the_model_does(model, pairs, tmp_path):
 def test_evaluate_names_what_does_not_fit(model, pairs):
     pairs[1] = pairs[1][0], pairs[3][1]
     with pytest.raises(InputError, match=r'1.jpg: 48x64 pixels, but its label .*60x100'):
-        predict.evaluate(model, pairs)
+        evaluate(model, pairs)
 
 
 def test_one_channel_in_and_out(tmp_path):
@@ -113,53 +136,53 @@ def test_one_channel_in_and_out(tmp_path):
     Image.fromarray(image).save(tmp_path / 'a.png')
     Image.fromarray(np.where(label > 99, 255, 0).astype(np.uint8)).save(tmp_path / 'a_mask.png')
     pairs = [(tmp_path / 'a.png', tmp_path / 'a_mask.png')]
-    counts, _ = predict.evaluate(model, pairs, two_class=True)
+    counts, _ = evaluate(model, pairs)
     found = model.predict_on_batch(image[None, ..., None] / np.float32(255))[0, ..., 0] > 0.5
     truth = label > 99
     assert counts.tolist() == [
         [(~truth & ~found).sum(), (~truth & found).sum()],
         [(truth & ~found).sum(), (truth & found).sum()],
     ]
-    report = Report(tmp_path / 'r.html', model.class_table)
-    assert predict.evaluate(model, pairs, True, flip=True, each=report.add)[0].sum() == 512
+    report = Report(tmp_path / 'r.html', model.about.classes)
+    assert evaluate(model, pairs, flip=True, each=report.add)[0].sum() == 512
     report.write(counts)
-    predict.predict_files(model, [tmp_path / 'a.png'], tmp_path / 'out', side_by_side=True)
+    predict_files(model, [tmp_path / 'a.png'], tmp_path / 'out', side_by_side=True)
 
 
 def test_masks_overlays_and_side_by_side(model, pairs, tmp_path):
     files, out = [p for p, _ in pairs], tmp_path / 'out'
-    assert predict.predict_files(model, files, out) == 4
-    for file, _, index in predict.predictions(model, files):
+    assert predict_files(model, files, out) == 4
+    for file, _, index in predictions(model, files):
         mask = np.asarray(Image.open(out / f'{file.stem}.png'))
         assert (mask == CAMVID.palette[index]).all()
         overlay = Image.open(out / 'overlay' / f'{file.stem}.jpg')
         assert overlay.width == index.shape[1] and overlay.height > index.shape[0]
-    predict.predict_files(model, files[:1], tmp_path / 'two', side_by_side=True)
+    predict_files(model, files[:1], tmp_path / 'two', side_by_side=True)
     picture = np.asarray(Image.open(tmp_path / 'two' / 'side-by-side' / '0.jpg')).astype(int)
     assert picture.shape[1] == 2 * SIZE[1] + 2 and not (tmp_path / 'two' / 'overlay').exists()
     assert np.abs(picture[: SIZE[0], : SIZE[1]] - np.asarray(Image.open(files[0]))).mean() < 12
     mask = np.asarray(Image.open(tmp_path / 'two' / '0.png')).astype(int)
     assert np.abs(picture[: SIZE[0], -SIZE[1] :] - mask).mean() < 25
     for opacity, same in ((0.0, files[0]), (1.0, out / '0.png')):
-        predict.predict_files(model, files[:1], tmp_path / 'o', opacity=opacity)
+        predict_files(model, files[:1], tmp_path / 'o', opacity=opacity)
         picture = np.asarray(Image.open(tmp_path / 'o' / 'overlay' / '0.jpg')).astype(int)
         assert np.abs(picture[: SIZE[0]] - np.asarray(Image.open(same))).mean() < 25
 
 
 def test_names():
-    names = predict.unique_names(['x/a.png', 'y/a.jpg', 'a-2.png', 'A.png', 'b.png', 'b.tif'])
+    names = unique_names(['x/a.png', 'y/a.jpg', 'a-2.png', 'A.png', 'b.png', 'b.tif'])
     assert names == ['a', 'a-3', 'a-2', 'A-4', 'b', 'b-2']
-    assert predict.unique_names(['a', 'b']) == ['a', 'b'] and predict.unique_names([]) == []
+    assert unique_names(['a', 'b']) == ['a', 'b'] and unique_names([]) == []
 
 
 def test_pictures_of_one_name_keep_their_masks(model, pairs, tmp_path, capsys):
     (tmp_path / 'more').mkdir()
     other = tmp_path / 'more' / '0.png'
     Image.open(pairs[1][0]).save(other)
-    predict.predict_files(model, [pairs[0][0], other], tmp_path / 'out')
+    predict_files(model, [pairs[0][0], other], tmp_path / 'out')
     assert f'{other} as 0-2\n' in capsys.readouterr().out
     for name, file in (('0', pairs[0][0]), ('0-2', other)):
-        ((_, _, index),) = predict.predictions(model, [file])
+        ((_, _, index),) = predictions(model, [file])
         mask = np.asarray(Image.open(tmp_path / 'out' / f'{name}.png'))
         assert (mask == CAMVID.palette[index]).all()
 
@@ -168,19 +191,80 @@ def test_a_picture_is_not_overwritten(model, pairs, tmp_path):
     Image.open(pairs[0][0]).save(tmp_path / 'photo.png')
     before = (tmp_path / 'photo.png').read_bytes()
     with pytest.raises(InputError, match='would overwrite'):
-        predict.predict_files(model, [tmp_path / 'photo.png'], tmp_path)
+        predict_files(model, [tmp_path / 'photo.png'], tmp_path)
     assert (tmp_path / 'photo.png').read_bytes() == before
 
 
 def test_memory_is_flat(model, pairs):
     """Two hundred images hold no more than five do."""
     files, held = [p for p, _ in pairs[:3]], {}
-    list(predict.predictions(model, files))
+    list(predictions(model, files))
     tracemalloc.start()
     for count in (5, 200):
         tracemalloc.reset_peak()
-        for _ in predict.predictions(model, (files * count)[:count]):
+        for _ in predictions(model, (files * count)[:count]):
             pass
         held[count] = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert held[200] < held[5] + 1e6
+
+
+def test_pictures_of_one_name_keep_their_masks_from_call_to_call(model, pairs, tmp_path):
+    (tmp_path / 'more').mkdir()
+    other = tmp_path / 'more' / '0.jpg'
+    Image.open(pairs[1][0]).save(other)
+    out = tmp_path / 'out'
+    for _ in range(2):  # painted again, a picture finds its own mask
+        for file in (pairs[0][0], other):
+            predict_files(model, [file], out)
+    assert sorted(p.name for p in out.glob('*.png')) == ['0-2.png', '0.png']
+    for name, file in (('0', pairs[0][0]), ('0-2', other)):
+        ((_, _, index),) = predictions(model, [file])
+        assert (np.asarray(Image.open(out / f'{name}.png')) == CAMVID.palette[index]).all()
+
+
+@pytest.mark.parametrize('there', ['0.png', 'overlay/0.jpg'])
+def test_what_the_program_did_not_write_is_not_replaced(model, pairs, tmp_path, there):
+    target = tmp_path / 'out' / there
+    target.parent.mkdir(parents=True)
+    Image.new('RGB', (4, 4)).save(target)
+    before = target.read_bytes()
+    with pytest.raises(InputError, match='did not write it'):
+        predict_files(model, [pairs[0][0]], tmp_path / 'out')
+    assert target.read_bytes() == before
+
+
+def test_a_network_of_any_size(pairs):
+    """Its pictures keep their size: padded to what it can halve, and cropped back."""
+    inputs = keras.Input((None, None, 3))
+    x = keras.layers.MaxPooling2D(16)(inputs)
+    x = keras.layers.UpSampling2D(16)(keras.layers.Conv2D(13, 1, activation='softmax')(x))
+    net = keras.Model(inputs, x)
+    net.about = About(CAMVID)
+    for _, image, index in predictions(net, [p for p, _ in pairs]):
+        h, w = image.shape[:2]
+        padded = np.pad(image, ((0, -h % 32), (0, -w % 32), (0, 0)), 'edge')[None] / np.float32(255)
+        expected = most_probable(net.predict_on_batch(padded)[0, :h, :w])
+        assert index.shape == (h, w) and (index == expected).all()
+
+
+def test_a_network_whose_output_is_larger_is_refused(pairs):
+    inputs = keras.Input((48, 64, 3))
+    x = keras.layers.UpSampling2D(2)(keras.layers.Conv2D(13, 1, activation='softmax')(inputs))
+    net = keras.Model(inputs, x)
+    net.about = About(CAMVID, SizeRule('pad', 48, 64))
+    with pytest.raises(InputError, match='the network gives 96x128'):
+        list(predictions(net, [pairs[0][0]]))
+
+
+def test_deep_pictures_are_read_by_the_range_of_training(tmp_path):
+    """A network that paints what is brighter than half of the range."""
+    inputs = keras.Input((16, 16, 1))
+    conv = keras.layers.Conv2D(1, 1, activation='sigmoid')
+    net = keras.Model(inputs, conv(inputs))
+    conv.set_weights([np.full((1, 1, 1, 1), 100.0), np.array([-50.0])])
+    net.about = About(TWO_CLASSES, SizeRule('pad', 16, 16), (1000.0, 3000.0))
+    values = np.linspace(0, 4095, 256).reshape(16, 16).astype(np.uint16)
+    Image.fromarray(values).save(tmp_path / 'a.png')
+    ((_, _, index),) = predictions(net, [tmp_path / 'a.png'])
+    assert (index == (values > 2000)).all()

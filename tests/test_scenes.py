@@ -6,9 +6,11 @@ from PIL import Image
 from sklearn.ensemble import RandomForestClassifier
 
 from seg import scenes
-from seg.classes import CAMVID
+from seg.classes import CAMVID, read_classes
 from seg.files import InputError
 from seg.scenes import draw_camvid, draw_scene
+from seg.settings import Settings
+from seg.sources import load
 
 SCORED = CAMVID.scored
 
@@ -114,6 +116,16 @@ def test_folder_layout(tmp_path):
     again = draw_camvid(tmp_path / 'again', **counts, size=(48, 64), seed=7)
     for path in folder.rglob('*.png'):
         assert path.read_bytes() == (again / path.relative_to(folder)).read_bytes()
+
+
+def test_the_class_table_comes_along(tmp_path):
+    """The scenes are not called as CamVid's frames are; their labels alone would be anybody's."""
+    folder = draw_camvid(tmp_path / 'data', 2, 1, 1, size=(48, 64))
+    assert read_classes(folder / 'classes.csv') == CAMVID
+    data = load(Settings(data=str(folder)))
+    assert data.classes == CAMVID and data.warnings == data.errors == []
+    (folder / 'classes.csv').unlink()
+    assert 'Void' not in load(Settings(data=str(folder))).classes.names
 
 
 def test_what_exists_is_kept(tmp_path):

@@ -99,7 +99,7 @@ def to_svg(figure):
     """A figure as an <svg> element for HTML: text stays text, equal figures give equal bytes."""
     about = dict.fromkeys(('Creator', 'Date', 'Format', 'Type'))  # none of it
     data = _saved(figure, 'svg', transparent=True, metadata=about).decode()
-    svg = re.sub(r'<g id="[\w.]+_\d+">', '<g>', data)  # axes_1 would be in every figure of a page
+    svg = re.sub(r'<g id="[\w.]+_\d+"', '<g', data)  # axes_1 would be in every figure of a page
     return f'<svg role="img" aria-label="{figure.get_label()}"' + svg.partition('<svg')[2]
 
 

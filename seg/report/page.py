@@ -56,8 +56,7 @@ class Report:
             self.painted |= {i for i in np.unique(label).tolist() if i < len(self.classes)}
             label.putpalette(self.classes.palette.tobytes())
         kinds = 'Image', 'Truth', 'Prediction', 'Error'
-        pictures = dict(zip(kinds, map(_data_uri, (image, *maps, error))))
-        return {'size': size, 'pictures': pictures}
+        return {'size': size, 'pictures': dict(zip(kinds, map(_data_uri, (image, *maps, error))))}
 
     def write(self, counts, settings=None, versions=None, history=None, split='', warnings=()):
         """Write the file, whole or not at all.
@@ -85,5 +84,5 @@ class Report:
 def _data_uri(image):
     """A label as PNG, in which it is small and exact, any other picture as JPEG."""
     data, kind = io.BytesIO(), 'png' if image.mode == 'P' else 'jpeg'
-    image.save(data, kind, optimize=True, quality=80, subsampling=0)
+    image.save(data, kind, optimize=kind == 'png', quality=80, subsampling=0)
     return f'data:image/{kind};base64,{base64.b64encode(data.getvalue()).decode()}'

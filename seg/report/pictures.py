@@ -5,8 +5,7 @@ from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont
-from PIL.PngImagePlugin import PngInfo
+from PIL import Image, ImageDraw, ImageFont, PngImagePlugin
 
 from seg.classes import indices_to_colours
 from seg.files import MARK, whole_file
@@ -15,10 +14,13 @@ from seg.readers import viewable
 WRONG, IGNORED = (255, 122, 40), (128, 128, 128)  # error map
 
 
-def save_picture(picture, path):
-    """Write a uint8 array (H, W, 3) as PNG or JPEG by the path's suffix, whole or not at all."""
-    about = PngInfo()
+def save_picture(picture, path, source=''):
+    """Write a uint8 array (H, W, 3) as PNG or JPEG by the path's suffix, whole or not at all; a
+    PNG keeps what `source` says of the picture that it was made of."""
+    about = PngImagePlugin.PngInfo()
     about.add_text('Software', MARK)
+    if source:
+        about.add_text('Source', source)
     # Level 1 takes a third of the time for a few percent more bytes.
     options = {'pnginfo': about, 'compress_level': 1, 'comment': MARK.encode(), 'quality': 90}
     with whole_file(path, durable=False) as beside:
@@ -104,9 +106,8 @@ def error_map(image, truth, index, table):
     (H, W, C) or a path, and its truth and index (H, W)."""
     grey = np.asarray(Image.fromarray(as_rgb(image)).convert('L'), np.float32)[..., None]
     scored = np.isin(truth, table.scored)[..., None]
-    wrong = (truth != index)[..., None]
     highlight = np.array(WRONG) * (0.65 + 0.35 * grey / 255)  # the image shows through
-    picture = np.where(wrong, highlight, 0.45 * grey)
+    picture = np.where((truth != index)[..., None], highlight, 0.45 * grey)
     return np.where(scored, picture, IGNORED).astype(np.uint8)
 
 

@@ -1,0 +1,184 @@
+"""Class tables and their files, colours <-> indices; oracles are np.unique and brute force."""
+
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+from labelled import FIVE, scene
+
+from seg.classes import (
+    CAMVID,
+    TWO_CLASSES,
+    ClassTable,
+    class_table,
+    colours_to_indices,
+    find_classes,
+    from_hex,
+    indices_to_colours,
+    numbered_classes,
+    read_classes,
+    to_hex,
+    unique_labels,
+    write_classes,
+)
+from seg.files import InputError
+
+
+@st.composite
+def tables(draw, most=256):
+    n = draw(st.integers(1, most))
+    packed = draw(st.lists(st.integers(0, 2**24 - 1), min_size=n, max_size=n, unique=True))
+    colours = tuple((p >> 16, p >> 8 & 255, p & 255) for p in packed)
+    return ClassTable(tuple(map(str, range(n))), colours, ('scored',) * n)
+
+
+@settings(max_examples=60, deadline=None)
+@given(tables(), st.data())
+def test_colours_and_back(table, data):
+    label = data.draw(arrays(np.uint8, (5, 7), elements=st.integers(0, len(table) - 1)))
+    index, known = colours_to_indices(indices_to_colours(label, table), table)
+    assert known.all() and (index == label).all()
+    every = np.arange(len(table), dtype=np.uint8)[None]
+    index, known = colours_to_indices(table.palette[every], table)
+    assert known.all() and (index == every).all()
+
+
+@settings(max_examples=40, deadline=None)
+@given(tables(20), arrays(np.uint8, (4, 6, 3)))
+def test_unknown_colours_are_found(table, rgb):
+    index, known = colours_to_indices(rgb, table)
+    for y, x in np.ndindex(4, 6):
+        colour = tuple(rgb[y, x].tolist())
+        assert known[y, x] == (colour in table.colours)
+        assert index[y, x] == (table.colours.index(colour) if known[y, x] else 255)
+
+
+# ---------------------------------------------------------------------------- chapter 3
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    arrays(
+        st.sampled_from([np.uint8, np.uint16, np.int64]),
+        st.tuples(*[st.integers(1, 9)] * 2),
+        elements=st.integers(0, 200),
+    )
+)
+def test_unique_is_numpys(label):
+    got = unique_labels(label)
+    for ours, theirs in zip(got, np.unique(label, True, True, True), strict=True):
+        assert (ours.ravel() == theirs.ravel()).all()
+    assert (got.values[got.inverse] == label).all()
+
+
+@settings(max_examples=60, deadline=None)
+@given(arrays(np.uint8, (5, 6, 3), elements=st.sampled_from([0, 1, 128, 255])))
+def test_unique_colours_are_numpys(rgb):
+    got = unique_labels(rgb)
+    theirs = np.unique(rgb.reshape(-1, 3), True, True, True, axis=0)
+    for ours, other in zip(got, theirs, strict=True):
+        assert (ours.reshape(other.shape) == other).all()
+    assert (got.values[got.inverse] == rgb).all()
+    y, x = divmod(got.index, 6)
+    assert (rgb[y, x] == got.values).all()
+
+
+def test_the_articles_examples():
+    got = unique_labels([1, 2, 5, 3, 4, 3])
+    assert got.values.tolist() == [1, 2, 3, 4, 5] and got.index.tolist() == [0, 1, 3, 4, 2]
+    assert got.inverse.tolist() == [0, 1, 4, 2, 3, 2] and got.counts.tolist() == [1, 1, 2, 1, 1]
+    assert unique_labels([[2, 2], [0, 2]]).counts.tolist() == [1, 3]
+    assert to_hex((128, 0, 64)) == '#800040' and from_hex('#800040') == (128, 0, 64)
+    assert [to_hex(c) for c in unique_labels(FIVE.palette[scene()]).values] == sorted(
+        map(to_hex, FIVE.colours)
+    )
+    for bad in ('#80004', '80004g', '#8000400', ''):
+        with pytest.raises(InputError, match='RRGGBB'):
+            from_hex(bad)
+
+
+# ---------------------------------------------------------------------------- class tables
+
+
+def test_class_files(tmp_path):
+    files = {
+        'classes.csv': '\ufeffname,r,g,b,role\n天空,1,2,3,\n路,4,5,6,scored\n\n边,7,8,9,void\n',
+        'class_dict.csv': 'name, r, g, b\r\nAnimal,64,128,64\r\nVoid,0,0,0\r\n',
+        'label_colors.txt': '64 128 64\tAnimal\n192 0 128\t\tTraffic Cone\n0 0 0\tVoid\n',
+    }
+    for name, text in files.items():
+        (tmp_path / name).write_bytes(text.encode())
+    (tmp_path / 'semi.csv').write_text('name;r;g;b\na;1;2;3\nb;1;2;4\n')
+    t = read_classes(tmp_path / 'classes.csv')
+    assert t.names == ('天空', '路', '边') and t.colours[1] == (4, 5, 6) and t.scored == [0, 1]
+    t = read_classes(tmp_path / 'class_dict.csv')
+    assert t.names == ('Animal', 'Void') and t.roles == ('scored', 'void')
+    t = read_classes(tmp_path / 'label_colors.txt')
+    assert t.names[1] == 'Traffic Cone' and t.colours[1] == (192, 0, 128) and t.roles[2] == 'void'
+    assert read_classes(tmp_path / 'semi.csv').colours == ((1, 2, 3), (1, 2, 4))
+    assert find_classes(tmp_path / 'no', tmp_path) == tmp_path / 'classes.csv'
+    (tmp_path / 'classes.csv').unlink()
+    assert find_classes(tmp_path).name == 'class_dict.csv' and find_classes('/nowhere') is None
+
+
+@settings(max_examples=20, deadline=None)
+@given(tables(255))
+def test_written_tables_read_back(table):
+    table = ClassTable(tuple(f'a "{n}", ü' for n in table.names), table.colours, table.roles)
+    with tempfile.TemporaryDirectory() as d:
+        write_classes(Path(d) / 'classes.csv', table)
+        assert read_classes(Path(d) / 'classes.csv') == table
+        with pytest.raises(InputError, match='exists'):
+            write_classes(Path(d) / 'classes.csv', table)
+
+
+@pytest.mark.parametrize(
+    'text, words',
+    [
+        ('', 'empty table'),
+        ('name,r,g,b\n', 'empty table'),
+        ('name,r,g,b\na,1,2,3\nb,1,2,3\n', 'line 3: colour #010203'),
+        ('a,1,2,3\n\na,1,2,4\n', 'line 3: name a'),
+        ('a,1,2,300\n', 'line 1'),
+        ('a,1,x,3\n', 'line 1'),
+        ('name,r,g,b\na,1,2\n', 'line 2'),
+        (',1,2,3\n', 'line 1'),
+        ('a,1,2,3,vold\n', "line 1.*'vold'"),
+        ('name,r,g,b,role\na,1,2,3,void\n', 'every class is void'),
+        (
+            '\n'.join(f'c{i},{i % 256},{i // 256},0' for i in range(256)),
+            '1 to 255 classes, found 256',
+        ),
+    ],
+)
+def test_broken_class_files(tmp_path, text, words):
+    (tmp_path / 'classes.csv').write_text(text)
+    with pytest.raises(InputError, match=f'classes.csv.*{words}'):
+        read_classes(tmp_path / 'classes.csv')
+
+
+def test_class_file_in_another_encoding(tmp_path):
+    (tmp_path / 'classes.csv').write_bytes('天空,1,2,3\n'.encode('gbk'))
+    with pytest.raises(InputError, match='UTF-8'):
+        read_classes(tmp_path / 'classes.csv')
+    with pytest.raises(InputError, match='no.csv'):
+        read_classes(tmp_path / 'no.csv')
+
+
+def test_tables_for_a_number_of_classes():
+    """CamVid's for 12 and 13 in the article's own functions; by number alone no class is void."""
+    for n in (12, 13):
+        assert class_table(n).names == CAMVID.names[:n] and class_table(n).scored == [*range(11)]
+    assert class_table(2) == class_table(1) == numbered_classes(1) == TWO_CLASSES
+    for n in (3, 11, 12, 13, 14, 255):
+        table = numbered_classes(n)
+        assert len(table) == n and table.scored == [*range(n)] and len({*table.colours}) == n
+        assert not {*table.names} & {*CAMVID.names}
+        assert (class_table(n) == table) == (n not in (12, 13))
+    # Pascal VOC's, as its development kit lists them
+    assert numbered_classes(16).colours[1:4] == ((128, 0, 0), (0, 128, 0), (128, 128, 0))
+    assert numbered_classes(16).colours[15] == (192, 128, 128)
