@@ -24,8 +24,8 @@ from PIL import Image
 from seg import augment, report
 from seg.classes import class_table, indices_to_colours, to_index
 from seg.files import InputError, list_pictures, make_folder, pair_files
+from seg.losses import one_hot
 from seg.readers import (
-    EIGHT_BITS,
     open_picture,
     read_image,
     read_raw,
@@ -35,6 +35,7 @@ from seg.readers import (
     to_classes,
 )
 from seg.sizes import SizeRule, resize
+from seg.sources import DataSet
 
 __all__ = ['adjustData', 'labelVisualize', 'saveResult', 'testGenerator', 'trainGenerator']
 __all__ += ['valGenerator', 'SingleCenterCrop', 'CenterCrop', 'CenterCrop_npy']
@@ -42,40 +43,20 @@ __all__ += ['random_brightness', 'show_images']
 CACHE_BYTES = 2 << 30  # decoded pictures kept in memory, in all; what is beyond is read again
 
 
-# ---------------------------------------------------------------------------- pairs
-
-
 class Pairs:
-    """Pairs of image and label as arrays; decoded ones are kept while `room` lasts.
+    """Image and label of one split of a DataSet as arrays; decoded ones are kept while room lasts.
 
-    Args:
-        pairs: [(image path, label path)]; classes: ClassTable; formats: see readers.recognise.
-        rule: SizeRule that makes network inputs of them; None leaves them as they are.
-        channels, intensity: see readers.read_image.
-        looked: {label path: RawLabel} that were read already.
+    Args: rule: SizeRule that makes network inputs of them; None leaves them as they are.
         room: [bytes], shared by all that draw on it.
-    Raises: InputError that names the first file that can not be used, when constructed or, for
-        pictures that are not kept, when read; `error` is then the same.
+    Raises: InputError that names the first file that can not be used, at once or, for pictures
+        that are not kept, when it is read; `error` is then the same.
     """
 
-    def __init__(
-        self,
-        pairs,
-        classes,
-        formats,
-        rule=None,
-        channels=3,
-        intensity=EIGHT_BITS,
-        looked=None,
-        room=None,
-    ):
-        self.pairs, self.classes, self.formats, self.rule = pairs, classes, formats, rule
-        self.channels, self.intensity, self.looked = channels, intensity, looked or {}
+    def __init__(self, data, split='train', rule=None, room=None):
+        self.data, self.pairs, self.rule = data, data.splits[split], rule
         self.cache, self.error = {}, None
-        self.dtype = read_image(pairs[0][0], channels, intensity).dtype
-        self._fill([CACHE_BYTES] if room is None else room)
-
-    def _fill(self, room):
+        self.dtype = read_image(self.pairs[0][0], data.channels, data.intensity).dtype
+        room = [CACHE_BYTES] if room is None else room
         with ThreadPoolExecutor(os.cpu_count()) as pool:
             for start in range(0, len(self), 64):  # a few at a time: a large set is not all read
                 some = range(start, min(start + 64, len(self)))
@@ -90,68 +71,37 @@ class Pairs:
 
     def __getitem__(self, i):
         """(image uint8 or uint16 (H, W, C), label uint8 (H, W)) of pair i."""
-        if i in self.cache:
-            return self.cache[i]
         try:
-            return self._read(i)
+            return self.cache[i] if i in self.cache else self._read(i)
         except InputError as e:
             self.error = e  # tf.data would bury it in a traceback
             raise
 
     def _read(self, i):
-        image_path, label_path = self.pairs[i]
-        image = read_image(image_path, self.channels, self.intensity)
+        (image_path, label_path), data, rule = self.pairs[i], self.data, self.rule
+        image = read_image(image_path, data.channels, data.intensity)
         if image.dtype != self.dtype:
             image = to_bytes(image) if self.dtype == np.uint8 else image * np.uint16(257)
-        raw = self.looked.get(label_path)
+        raw = data.looked.get(label_path)
         if getattr(raw, 'inverse', None) is None:
             raw = read_raw(label_path)
         else:
-            self.looked[label_path] = raw._replace(inverse=None)  # once is enough
-        label, rule = to_classes(raw, self.classes, self.formats), self.rule
-        wanted = image.shape[:2], f'its image {image_path}'
+            data.looked[label_path] = raw._replace(inverse=None)  # once is enough
+        label = to_classes(raw, data.classes, data.formats)
+        wanted, of = image.shape[:2], f'its image {image_path}'
         if rule and rule.kind == 'whole':
-            wanted = (rule.height, rule.width), f'{self.pairs[0][0]}; --size resizes all'
+            wanted, of = (rule.height, rule.width), f'{self.pairs[0][0]}; --size resizes all'
         for path, shape in ((image_path, image.shape[:2]), (label_path, label.shape)):
-            if shape != wanted[0]:
-                raise InputError(
-                    f'{path}: {shape[0]}x{shape[1]} pixels, expected {wanted[0][0]}x{wanted[0][1]} '
-                    f'as {wanted[1]}'
-                )
+            if shape != wanted:
+                found = '{}x{} pixels, expected {}x{}'.format(*shape, *wanted)
+                raise InputError(f'{path}: {found} as {of}')
         return (rule.image(image), rule.label(label)) if rule else (image, label)
 
 
 def read_pairs(data):
     """(training Pairs as network inputs, validation Pairs as they are) of a DataSet."""
     room = [CACHE_BYTES]
-    return _pairs_of(data, 'train', data.rule, room), _pairs_of(data, 'val', None, room)
-
-
-def _pairs_of(data, name, rule, room):
-    return Pairs(
-        data.splits[name],
-        data.classes,
-        data.formats,
-        rule,
-        data.channels,
-        data.intensity,
-        data.looked,
-        room,
-    )
-
-
-# ---------------------------------------------------------------------------- batches
-
-
-def one_hot(label, num_class):
-    """uint8 (..., H, W) indices -> float32 (..., H, W, num_class); 255 gives zeros.
-
-    One class is the two-class net's single channel: 1 foreground, 0 background, -1 no class.
-    """
-    if num_class == 1:
-        y = tf.where(label == 255, -1.0, tf.cast(label, tf.float32))
-        return y[..., None]
-    return tf.one_hot(label, num_class)
+    return Pairs(data, 'train', data.rule, room), Pairs(data, 'val', None, room)
 
 
 def sample_index(k, n, seed):
@@ -164,36 +114,27 @@ def _permutation(pass_, n, seed):
     return np.random.default_rng((seed, pass_)).permutation(n)
 
 
-def train_batches(
-    pairs,
-    batch_size,
-    num_class,
-    augmentation=None,
-    seed=1,
-    start=0,
-    save_to_dir=None,
-    prefixes=('image', 'label'),
-):
+def train_batches(pairs, batch_size, num_class, augmentation=None, seed=1, start=0, save=None):
     """Endless tf.data.Dataset of (images float32 (N, H, W, C) in 0..1, one-hot float32).
 
     Every pass over the pairs is a fresh permutation. `start` is the sample to begin with.
     `augmentation`, of augment.parse or augment.from_aug_dict: its pair function draws from
-    (seed, k), its mixing function from (seed, the batch's first k). save_to_dir: also write each
-    augmented pair there.
+    (seed, k), its mixing function from (seed, the batch's first k). save: also called with
+    (k, image 0..255, label) of each augmented pair.
     """
-    (height, width), top = pairs.rule.input_size(()), np.iinfo(pairs.dtype).max
+    size, top = pairs.rule.input_size(()), np.iinfo(pairs.dtype).max
 
     def sample(k):
         return pairs[sample_index(int(k), len(pairs), seed)]
 
     def load(k):
         image, label = tf.numpy_function(sample, [k], (tf.as_dtype(pairs.dtype), tf.uint8))
-        image.set_shape((height, width, pairs.channels))
-        label.set_shape((height, width))
+        image.set_shape((*size, pairs.data.channels))
+        label.set_shape(size)
         image = tf.cast(image, tf.float32) / top
         if augmentation:
             image, label = augmentation.pair(image, label, (tf.constant(seed, tf.int64), k))
-        if save_to_dir:
+        if save:
             saved = tf.numpy_function(save, [k, image * 255, label], tf.int64)
             with tf.control_dependencies([saved]):
                 image = tf.identity(image)
@@ -205,14 +146,6 @@ def train_batches(
             return augmentation.mix(images, y, (tf.constant(seed, tf.int64), k[0]))
         return images, y
 
-    def save(k, image, label):
-        for prefix, x in zip(prefixes, (image, label)):
-            x = np.squeeze(x).round().clip(0, 255).astype(np.uint8)
-            Image.fromarray(x).save(Path(save_to_dir) / f'{prefix}_{k:06d}.png')
-        return k
-
-    if save_to_dir:
-        make_folder(save_to_dir)
     samples = tf.data.Dataset.counter(start).map(load, tf.data.AUTOTUNE, deterministic=True)
     batches = samples.batch(batch_size, drop_remainder=True).map(finish, tf.data.AUTOTUNE)
     return batches.prefetch(2)
@@ -228,37 +161,29 @@ class Stream:
             self.augmentation = augment.parse(settings.augment)
 
     def batches(self, start=0):
-        s = self.settings
-        return train_batches(
-            self.pairs, s.batch_size, self.num_class, self.augmentation, s.seed, start
-        )
+        s, how = self.settings, (self.num_class, self.augmentation)
+        return train_batches(self.pairs, s.batch_size, *how, s.seed, start)
 
     def files(self, first, count):
         """Paths of the images of samples first, first + 1, ..."""
-        places = [
-            sample_index(k, len(self.pairs), self.settings.seed)
-            for k in range(first, first + count)
-        ]
+        n, seed = len(self.pairs), self.settings.seed
+        places = [sample_index(k, n, seed) for k in range(first, first + count)]
         return [self.pairs.pairs[i][0] for i in places]
 
 
 def draw_preview(data, settings, flags):
     """One page: every augmentation, or those of settings.augment; with flags['batches'] the first
     batches as training gets them."""
-    pairs = _pairs_of(data, 'train', data.rule, [CACHE_BYTES])
+    pairs, n = Pairs(data, 'train', data.rule), len(data.classes)
     if flags.get('batches'):
-        n, batches = settings.batch_size, Stream(pairs, settings, len(data.classes)).batches()
-        numbered = enumerate(batches.take(6))
-        cells = [c for i, (x, y) in numbered for c in augment.batch_cells(x, y, i * n)]
+        numbered = enumerate(Stream(pairs, settings, n).batches().take(6))
+        size = settings.batch_size
+        cells = [c for i, (x, y) in numbered for c in augment.batch_cells(x, y, i * size)]
     else:
-        two = [pairs[0], pairs[len(pairs) - 1]]
-        two = [(to_bytes(image), label) for image, label in two]
-        cells = augment.preview_cells(two, len(data.classes), settings.augment or '', settings.seed)
+        two = [(to_bytes(image), label) for image, label in (pairs[0], pairs[len(pairs) - 1])]
+        cells = augment.preview_cells(two, n, settings.augment or '', settings.seed)
     report.save_picture(report.preview_page(cells, data.classes), flags['page'])
     print(f'{len(cells)} cells on {flags["page"]}: image, label, both')
-
-
-# ---------------------------------------------------------------------------- the article's names
 
 
 def trainGenerator(
@@ -280,9 +205,8 @@ def trainGenerator(
     """Endless augmented batches (images, one-hot) of train_path/image_folder and label_folder.
 
     Args:
-        aug_dict: arguments of ImageDataGenerator.
-        image_color_mode: 'rgb' or 'grayscale', the channels of the images.
-        label_color_mode: 'rgb' or 'grayscale'; the label reader sees for itself which it is.
+        aug_dict: arguments of ImageDataGenerator. image_color_mode: 'rgb' or 'grayscale';
+            label_color_mode: the same, though the label reader sees for itself which it is.
         flag_multi_class: False reads masks of 0/1 or 0/255 as background and foreground;
             num_class is then 1 (one channel) or 2.
         save_to_dir: also write each augmented pair there, under the two prefixes.
@@ -299,10 +223,18 @@ def trainGenerator(
     formats = recognise(read_raws([label for _, label in files]), classes)[0]
     rule = SizeRule('stretch', *target_size) if target_size else None
     rule = rule or SizeRule('whole', *open_picture(files[0][0]).size[::-1])
-    channels = 1 if image_color_mode == 'grayscale' else 3
-    pairs = Pairs(files, classes, formats, rule, channels)
-    prefixes, augmentation = (image_save_prefix, label_save_prefix), augment.from_aug_dict(aug_dict)
-    return train_batches(pairs, batch_size, num_class, augmentation, seed, 0, save_to_dir, prefixes)
+    channels, parts = 1 if image_color_mode == 'grayscale' else 3, {'train': files}
+    data = DataSet(str(train_path), '', parts, {}, classes, '', formats, rule, channels)
+
+    def save(k, image, label):
+        for prefix, x in ((image_save_prefix, image), (label_save_prefix, label)):
+            x = np.squeeze(x).round().clip(0, 255).astype(np.uint8)
+            Image.fromarray(x).save(Path(save_to_dir) / f'{prefix}_{k:06d}.png')
+        return k
+
+    save = save if save_to_dir and make_folder(save_to_dir) else None
+    how = num_class, augment.from_aug_dict(aug_dict), seed
+    return train_batches(Pairs(data, 'train', rule), batch_size, *how, save=save)
 
 
 def valGenerator(batch_size, aug_dict, val_path, image_folder, label_folder, **kwargs):
@@ -383,34 +315,36 @@ def saveResult(save_path, npyfile, names=None, flag_multi_class=True, num_class=
     return count
 
 
-def _centre(size, height, width):
-    """(left, top, right, bottom) of the window of `size` in the middle."""
-    h, w = (size, size) if np.isscalar(size) else size
-    if not (0 < h <= height and 0 < w <= width):
-        raise InputError(f'crop of {h}x{w}: expected at most the picture, {height}x{width}')
-    top, left = math.ceil((height - h) / 2), math.ceil((width - w) / 2)
-    return left, top, left + w, top + h
-
-
 class SingleCenterCrop:
-    """SingleCenterCrop(size)(img): the middle of a PIL picture; size an int or (height, width)."""
+    """SingleCenterCrop(size)(img): the middle of a PIL picture; size an int or (height, width).
+
+    Raises: InputError (a ValueError) for a crop larger than the picture, and for a mask unlike it.
+    """
 
     def __init__(self, size):
-        self.size = size
+        self.size = (size, size) if np.isscalar(size) else size
 
     def __call__(self, img):
-        return img.crop(_centre(self.size, img.height, img.width))
+        return img.crop(self._window(img.height, img.width))
+
+    def _window(self, height, width):
+        """(left, top, right, bottom)."""
+        h, w = self.size
+        if not (0 < h <= height and 0 < w <= width):
+            raise InputError(f'crop of {h}x{w}: expected at most the picture, {height}x{width}')
+        top, left = math.ceil((height - h) / 2), math.ceil((width - w) / 2)
+        return left, top, left + w, top + h
+
+    def _same(self, img, mask):
+        if img != mask:
+            raise InputError(f'mask of {mask}: expected the size of its image, {img}')
 
 
 class CenterCrop(SingleCenterCrop):
-    """CenterCrop(size)(img, mask): the middle of a PIL picture and of its mask of the same size.
-
-    Raises: InputError (a ValueError) for a crop larger than the picture, and for sizes unlike.
-    """
+    """CenterCrop(size)(img, mask): the middle of a PIL picture and of its mask of the same size."""
 
     def __call__(self, img, mask):
-        if img.size != mask.size:
-            raise InputError(f'mask of {mask.size}: expected the size of its image, {img.size}')
+        self._same(img.size, mask.size)
         return super().__call__(img), super().__call__(mask)
 
 
@@ -418,9 +352,8 @@ class CenterCrop_npy(SingleCenterCrop):
     """CenterCrop_npy(size)(img, mask): the same for arrays (H, W, C), masks (H, W) or (H, W, K)."""
 
     def __call__(self, img, mask):
-        if img.shape[:2] != mask.shape[:2]:
-            raise InputError(f'mask of {mask.shape}: expected the size of its image, {img.shape}')
-        left, top, right, bottom = _centre(self.size, *img.shape[:2])
+        self._same(img.shape[:2], mask.shape[:2])
+        left, top, right, bottom = self._window(*img.shape[:2])
         return img[top:bottom, left:right], mask[top:bottom, left:right]
 
 

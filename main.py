@@ -8,7 +8,7 @@ python main.py VERB --help         each verb's own flags
 """
 
 import sys
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 
 from seg import cli
@@ -23,7 +23,7 @@ SHAPED |= dict(loss='crossentropy+dice', class_weights=True, steps=250, monitor=
 SHAPED |= dict(optimizer='muon', learning_rate=5e-3, schedule='cosine', weight_decay=0.01)
 SHAPED |= dict(augment='scale=0.75-1.6,flip,jitter=0.2')
 DRAWN = dict(data='sample', model='sample.hdf5', filters=16, steps=160, epochs=6)
-DRAWN |= dict(learning_rate=2e-3, schedule='cosine', class_weights=True)
+DRAWN |= dict(optimizer='muon', learning_rate=5e-3, schedule='cosine', class_weights=True)
 DRAWN |= dict(augment='scale=0.9-1.1,flip,brightness=0.1')
 PRESETS = {  # sets of defaults; any flag overrides them
     'article': dict(aug_dict=AUG_ARGS),
@@ -32,13 +32,14 @@ PRESETS = {  # sets of defaults; any flag overrides them
     'best': SHAPED | dict(epochs=30, learning_rate=3e-3, class_weights=False, ema=0.998),
 }
 SHIPPED = ROOT / 'weights/camvid-fast.hdf5'  # what `fast` gave on CamVid
+NETWORK = 'filters batch_norm fusion activation loss stride dilated residual'.split()
 
 
 def whole(settings, flags, run):
     """The article's job: data -> model -> fit -> predict the test images -> save, and score."""
     data, run = fit(settings, run)
     from model import load_model
-    from seg.scoring import paint_and_score
+    from seg.predict import paint_and_score
 
     paint_and_score(load_model(run / BEST), data, run, settings)
 
@@ -50,12 +51,9 @@ def fit(settings, run):
     data = load_fit(settings)
     cli.quiet_tensorflow()
     from datapre import Stream, read_pairs
-    from model import unet
-    from seg.modelfile import About
-    from seg.train import Interrupted, balanced, prepared
-    from seg.train import fit as fit_model
+    from model import About, unet
+    from seg import train
 
-    weights = balanced(data) if settings.class_weights else None
     num_class = 1 if settings.num_class == 1 else len(data.classes)
     pairs, val_pairs = read_pairs(data)
     stream = Stream(pairs, settings, num_class)
@@ -64,20 +62,16 @@ def fit(settings, run):
         f'{len(pairs)} training and {len(val_pairs)} validation images of {size[0]}x{size[1]}, '
         f'{len(data.classes)} classes' + (f'\nGoing on with {run}' if run else '')
     )
-    with prepared(settings):
-        chosen = 'filters batch_norm fusion activation loss stride dilated residual'.split()
-        model = unet(
-            input_size=(*size, data.channels),
-            num_class=num_class,
-            classes=data.classes,
-            **{name: getattr(settings, name) for name in chosen},
-        )
-    run = run or new_run(settings.log, settings.preset, asdict(settings), versions())
-    about = About(data.classes, data.rule, data.intensity, data.formats)
-    model.about = replace(about, run=run.name, settings=asdict(settings), versions=versions())
+    network = {name: getattr(settings, name) for name in NETWORK}
+    with train.prepared(settings):
+        model = unet(None, (*size, data.channels), num_class, classes=data.classes, **network)
+    run = run or new_run(settings)
+    known = dict(run=run.name, settings=asdict(settings), versions=versions())
+    model.about = About(data.classes, data.rule, data.intensity, data.formats, **known)
+    weights = train.balanced(data) if settings.class_weights else None
     try:
-        fit_model(model, stream, val_pairs, settings, run, weights)
-    except Interrupted:
+        train.fit(model, stream, val_pairs, settings, run, weights)
+    except train.Interrupted:
         print(f'\nStopped. Go on with: python main.py --resume {run}')
         raise KeyboardInterrupt from None
     return data, run
@@ -97,10 +91,9 @@ def sample(settings, flags, run):
 
 
 def predict(settings, flags, run):
-    model, path = trained_model(settings)
-    from seg.scoring import paint_files
+    from seg.predict import paint_files
 
-    paint_files(model, path, flags['pictures'], settings)
+    paint_files(*trained_model(settings), flags['pictures'], settings)
 
 
 def trained_model(settings):
@@ -116,9 +109,9 @@ def trained_model(settings):
 
 
 def evaluate(settings, flags, run):
-    from seg import scoring
+    from seg.predict import evaluate
 
-    scoring.evaluate(settings, flags, *(() if flags.get('masks') else trained_model(settings)))
+    evaluate(settings, flags, *(() if flags.get('masks') else trained_model(settings)))
 
 
 def check(settings, flags, run):
@@ -143,9 +136,8 @@ def download(settings, flags, run):
     download(settings.data, flags.get('url', URL))
 
 
-VERBS = {None: whole} | {
-    verb.__name__: verb for verb in (train, predict, evaluate, check, preview, sample, download)
-}
+VERBS = {None: whole}
+VERBS |= {f.__name__: f for f in (train, predict, evaluate, check, preview, sample, download)}
 
 
 def main(argv=None):

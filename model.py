@@ -76,17 +76,11 @@ def unet(
         raise ValueError(f'stride: expected 1 or 2, got {stride!r}')
     if num_class == 1 and activation == 'softmax':
         raise InputError('softmax of one channel is always 1; use sigmoid, or two classes')
+    he = dict(kernel_initializer='he_normal')
+    same = dict(padding='same', use_bias=not batch_norm, **he)
 
     def conv(x, filters, name, size=3, **options):
-        x = layers.Conv2D(
-            filters,
-            size,
-            padding='same',
-            use_bias=not batch_norm,
-            kernel_initializer='he_normal',
-            name=name,
-            **options,
-        )(x)
+        x = layers.Conv2D(filters, size, name=name, **same, **options)(x)
         if batch_norm:  # Keras' momentum of .99 lags behind in runs of a few hundred steps
             x = layers.BatchNormalization(momentum=0.9, name=name.replace('conv', 'norm'))(x)
         return x
@@ -98,11 +92,6 @@ def unet(
                 x = layers.Add(name=f'{name}_residual')([entry, x])
             x = layers.ReLU(name=f'{name}_relu{i}')(x)
         return x
-
-    def up(x, channels, name):
-        return layers.Conv2DTranspose(
-            channels, 2, strides=2, kernel_initializer='he_normal', name=name
-        )(x)
 
     x = inputs = keras.Input(input_size, name='image')
     if stride == 2:  # 6x6 at stride 2 sees what 3x3 sees of the picture's 2x2 blocks
@@ -119,8 +108,8 @@ def unet(
     x = two_convs(x, LEVELS - 1, f'bottom{LEVELS}', (2, 4) if dilated else (1, 1))
     fuse = layers.Concatenate if fusion == 'concat' else layers.Add
     for level in reversed(range(LEVELS - 1)):
-        x = up(x, filters << level, f'upconv{level + 1}')
-        x = fuse(name=f'{fusion}{level + 1}')([skips[level], x])
+        up = layers.Conv2DTranspose(filters << level, 2, 2, name=f'upconv{level + 1}', **he)
+        x = fuse(name=f'{fusion}{level + 1}')([skips[level], up(x)])
         x = two_convs(x, level, f'up{level + 1}')
     if stride == 1:
         x = layers.Conv2D(num_class, 1, name='scores')(x)

@@ -16,6 +16,7 @@ import sys
 import time
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 
 os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '2')
 ROOT = Path(__file__).resolve().parents[1]
@@ -40,7 +41,7 @@ TEXTS = [WARP, COLOUR, *augment.OPERATIONS]
 class Memory:
     """Eight scenes, as datapre.Pairs gives them once they are decoded."""
 
-    rule, channels, dtype = SizeRule('whole', *SIZE), 3, np.uint8
+    rule, dtype, data = SizeRule('whole', *SIZE), np.uint8, SimpleNamespace(channels=3)
 
     def __init__(self):
         self.pairs = [draw_scene(i, SIZE) for i in range(8)]

@@ -37,29 +37,31 @@ def pictures(folder, count):
 
 def memory(folder, count):
     """Peak resident memory, MB, of a process that predicts `count` pictures."""
-    code = (
-        f'import sys; sys.path.insert(0, {str(Path(__file__).parent)!r}); import predict; '
-        f'predict.peak({str(folder)!r}, {count})'
-    )
-    out = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, check=True)
+    command = [sys.executable, __file__, 'peak', str(folder), str(count)]
+    out = subprocess.run(command, capture_output=True, text=True, check=True)
     return float(out.stdout.split()[-1])
 
 
+def paint(model, files, folder):
+    """What `python main.py predict` does once the model is open."""
+    from seg.predict import Masks, jobs_of, run
+    from seg.settings import Settings
+
+    masks = Masks(folder, files, model.about.classes, Settings())
+    run(model, jobs_of(model, [(file, None) for file in files]), [masks])
+
+
 def peak(folder, count):
-    sys.path.remove(str(Path(__file__).parent))  # our predict.py, not this file
-    del sys.modules['predict']
     from model import load_model
-    from seg.predict import predict_files
 
     files = sorted(Path(folder, str(count)).iterdir())
-    predict_files(load_model(Path(folder) / 'm.hdf5'), files, Path(folder) / f'out{count}')
+    paint(load_model(Path(folder) / 'm.hdf5'), files, Path(folder) / f'out{count}')
     print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
 
 
 def main(repeats=5):
-    from datapre import read_image
     from model import save_model, unet
-    from seg.predict import predict_files
+    from seg.readers import read_image
 
     with tempfile.TemporaryDirectory() as folder:
         draw_camvid(Path(folder) / 'data', train=0, val=0, test=30, size=(360, 480))
@@ -73,7 +75,7 @@ def main(repeats=5):
             for x in arrays:
                 model.predict_on_batch(x)
             middle = time.perf_counter()
-            predict_files(model, files, Path(folder) / 'out')
+            paint(model, files, Path(folder) / 'out')
             end = time.perf_counter()
             if repeat:
                 seconds['bare'].append(middle - begin)
@@ -93,5 +95,7 @@ def main(repeats=5):
 
 
 if __name__ == '__main__':
-    sys.path.remove(str(Path(__file__).parent))
-    main(*map(int, sys.argv[1:2]))
+    if sys.argv[1:2] == ['peak']:
+        peak(sys.argv[2], int(sys.argv[3]))
+    else:
+        main(*map(int, sys.argv[1:2]))

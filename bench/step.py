@@ -54,9 +54,17 @@ def article(filters):
 
 
 def ours(filters):
+    """As training has it: on the logits."""
     from model import unet
 
-    return unet(num_class=CLASSES, input_size=(*SIZE, 3), filters=filters)
+    import keras  # isort: skip
+
+    from seg.losses import compile_model
+
+    model = unet(num_class=CLASSES, input_size=(*SIZE, 3), filters=filters)
+    logits = keras.Model(model.inputs, model.layers[-1].input)
+    compile_model(logits, model.about.classes, keras.optimizers.Adam(), activation='softmax')
+    return logits
 
 
 def collection(filters):

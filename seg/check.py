@@ -1,16 +1,10 @@
 """The label check: what a data set holds and whether it is fit to train on; and the repair.
 
-    python main.py check FOLDER
-    python main.py check FOLDER --repair OUT
-
 No TensorFlow: a data set is judged in seconds, before an hour is spent on it.
 """
 
 import json
-import os
-import time
 from collections import Counter
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from itertools import chain
 from pathlib import Path
@@ -18,335 +12,217 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from seg.classes import (
-    TWO_CLASSES,
-    find_classes,
-    hex_of,
-    numbered_classes,
-    read_classes,
-    to_hex,
-    unpack,
-    write_classes,
-)
+from seg import classes as tables
+from seg import readers
 from seg.files import InputError, list_pictures, whole_file
-from seg.readers import (
-    RawLabel,
-    complaint,
-    gather,
-    is_deep,
-    meaning,
-    read_raw,
-    read_raws,
-    recognise,
-    snap,
-)
-from seg.sources import blends, guess_classes, load, pixels_of
+from seg.sources import blends, few, guess_classes, load
 
-
-def _few(lines):
-    """The first five lines, and how many more there are."""
-    return lines[:5] + [f'... and {len(lines) - 5} more such files'] * (len(lines) > 5)
+size = '{}x{}'.format
+VALUE = '  {value:>5} {hex} {percent:12.3f} {files:6}  {class:16} {first_file}, {row}, {column}'
 
 
 def class_weights(counts, table):
     """Weight 1/ln(1.10 + p) of each class, p its share of the scored pixels; None for a class that
     is void or has no pixel."""
-    scored = [i for i in table.scored if counts[i]]
-    total = sum(counts[i] for i in scored)
-    return [
-        float(1 / np.log(1.1 + counts[i] / total)) if i in scored else None
-        for i in range(len(table))
-    ]
+    scored = [n * (role == 'scored') for n, role in zip(counts, table.roles)]
+    return [float(1 / np.log(1.1 + n / sum(scored))) if n else None for n in scored]
 
 
 def examine(data, fast=False):
-    """What a DataSet holds, and whether it is fit to train on.
-
-    Args: fast: what `train` runs first, on a set that was looked at `fast`; the first error is
-        raised.
-    Returns: dict fit for JSON: fit, verdict, errors, warnings, notes, data, layout, table,
-        table_from, formats, input, splits, images and labels by size and mode, values, classes,
-        weights, seconds.
-    """
-    started = time.perf_counter()
-    say = {'errors': [*data.errors], 'warnings': [*data.warnings], 'notes': [*data.notes]}
-    if 'train' not in data.splits:
-        say['errors'].insert(0, f'{data.where}: expected train and trainannot in it, found neither')
-    result = {'values': [], 'classes': [], 'weights': {}}
-    if data.raws():
-        _check_values(data, say, result['values'])
-        _check_kinds(data, say)
-        _check_classes(data, say, result)
-    _check_sizes(data, say, fast)
-    _check_images(data, say)
-    if not fast:
-        _check_twins(data, say)
-    elif say['errors']:
-        raise InputError(say['errors'][0])
-    pairs = [*chain(*data.splits.values())]
-    for what, paths in (('images', [i for i, _ in pairs]), ('labels', [a for _, a in pairs if a])):
-        seen = [s for p in paths if not isinstance(s := data.looked.get(p, ''), str)]
-        result[f'{what} by size'] = dict(Counter('{}x{}'.format(*s.shape) for s in seen))
+    """What a DataSet holds, and whether it is fit to train on: a dict fit for JSON, of all that
+    format_check shows. fast: on a set that was looked at `fast`; the first error is raised."""
+    lost = f'{data.where}: expected train and trainannot in it, found neither'
+    say = {'errors': [lost] * ('train' not in data.splits) + data.errors}
+    say |= {'warnings': [*data.warnings], 'notes': [*data.notes]}
+    result = {'data': data.where, 'layout': data.layout, 'formats': data.formats}
+    result |= {'table': data.classes and data.classes.to_dict(), 'table_from': data.classes_from}
+    result['input'] = {'size': data.rule and size(data.rule.height, data.rule.width)}
+    result['input'] |= {'channels': data.channels, 'intensity': data.intensity or (0, 255)}
+    for side, what in enumerate(('images', 'labels')):
+        seen = data.seen(side).values()
+        result[f'{what} by size'] = dict(Counter(size(*s.shape) for s in seen))
         result[f'{what} by mode'] = dict(Counter(s.mode for s in seen))
+    result['splits'] = {
+        name: {'images': len(pairs), 'labels': sum(label is not None for _, label in pairs)}
+        for name, pairs in data.splits.items()
+    }
+    result |= {'values': [], 'classes': [], 'weights': {}}
+    held = [_check_values(data, result), _check_classes(data, result)] if data.raws() else []
+    for kind, line in chain(*held, _check_sizes(data, fast)):  # 'errors', 'warnings' or 'notes'
+        say[kind].append(line)
+    for words, found in _odd_files(data, fast).items():
+        if found:
+            say['warnings'].append(f'{words}: {len(found)} (first: {found[0]})')
     wrong, doubts = len(say['errors']), len(say['warnings'])
+    if fast and wrong:
+        raise InputError(say['errors'][0])
     verdict = f'not fit to train, errors: {wrong}' if wrong else 'fit to train'
     verdict += f', warnings: {doubts}' if doubts else ''
-    rule = data.rule and f'{data.rule.height}x{data.rule.width}'
-    return {
-        'fit': not wrong,
-        'verdict': verdict,
-        **say,
-        'data': data.where,
-        'layout': data.layout,
-        'table': data.classes and data.classes.to_dict(),
-        'table_from': data.classes_from,
-        'formats': data.formats,
-        'input': {'size': rule, 'channels': data.channels, 'intensity': data.intensity or (0, 255)},
-        'splits': {
-            s: {'images': len(p), 'labels': sum(a is not None for _, a in p)}
-            for s, p in data.splits.items()
-        },
-        **result,
-        'seconds': round(time.perf_counter() - started, 2),
-    }
+    return {'fit': not wrong, 'verdict': verdict} | say | result
 
 
-def _check_values(data, say, values):
-    """What the label files store, value by value, and which of it is no class."""
-    raws, table = data.raws(), data.classes
-    n, total = len(table), sum(s.counts.sum() for s in raws)
+def _check_values(data, result):
+    """What the label files store, value by value; what of it is no class, or no sure one."""
+    table, n, total = data.classes, len(data.classes), data.pixels().sum()
+    names = {-1: None} | dict(enumerate(table.names))
+    if len(data.formats) > 1:
+        found = Counter(s.layout for s in data.raws())
+        found = ', '.join(f'{count} {layout}' for layout, count in found.items())
+        yield 'warnings', f'labels of several kinds, each read as its own: {found}'
     for layout, kind in data.formats.items():
-        held = gather([s for s in raws if s.layout == layout])
-        classes = meaning(held.values, held.colours, kind, table)
-        for i in np.argsort(-held.counts, kind='stable')[:1000]:  # a JPEG holds many thousands
-            s, c = held.raws[held.owner[i]], classes[i]
-            y, x = divmod(int(held.index[i]), s.shape[1])
-            values.append(
-                {
-                    'layout': layout,
-                    'value': int(held.values[i]),
-                    'hex': hex_of(held.colours[i]),
-                    'class': None if c < 0 else table.names[c] if c < n else 'no class',
-                    'percent': 100 * float(held.counts[i] / total),
-                    'files': int(held.files[i]),
-                    'first_file': str(s.path),
-                    'row': y,
-                    'column': x,
-                }
-            )
-        say['errors'] += _strangers(held, classes, kind, table)
-        _check_two_classes(held, classes, kind, table, say['errors'])
-        low = int(held.values.min())
+        held = readers.gather(data.raws(), layout)
+        classes = readers.meaning(held, kind, table)
+        for i, c in enumerate(classes[:1000].tolist()):  # a JPEG holds many thousands
+            path, row, column = readers.first_pixel(held, i)
+            value = {'layout': layout, 'value': int(held.values[i]), 'files': int(held.files[i])}
+            value |= {'hex': tables.hex_of(held.colours[i]), 'class': names.get(c, 'no class')}
+            value |= {'percent': float(100 * held.counts[i] / total), 'first_file': str(path)}
+            result['values'].append(value | {'row': row, 'column': column})
+        if classes.min() < 0:
+            yield 'errors', _strangers(held, classes, kind, table)
+        plain, trains = {*held.values.tolist()}, {*classes} & {*table.scored} and kind != 'index'
+        if 255 in plain <= {0, 255} and n > 2 and not trains:
+            line = f'{held.raws[0].path}: labels hold only 0 and 255, but the class table has {n}'
+            yield 'errors', f'{line}; --num-class 2 trains on them, --repair makes them 0 and 1'
+        both = any({1, 255} <= {*s.values.tolist()} for s in held.raws)
+        if {1, 255} <= plain <= {0, 1, 255} and n <= 2 and not both:
+            a, b = (next(s.path for s in held.raws if v in s.values) for v in (1, 255))
+            line = f'{b}: values 0 and 255, but {a}: 0 and 1; is 255 foreground or no class?'
+            yield 'errors', f'{line} repair the one kind apart from the other'
+        low = min(plain)
         if kind == 'index' and layout != 'bit' and low >= 1:
-            say['warnings'].append(
-                f'indices start at {low}, so class 0, {table.names[0]}, never occurs; '
-                'subtract 1 if they were counted from 1'
-            )
-
-
-def _check_two_classes(held, classes, kind, table, errors):
-    """Masks of 0 and 255 under a larger table; 0/255 beside 0/1."""
-    plain, n = {*held.values.tolist()}, len(table)
-    trains = kind != 'index' and {*classes} & {*table.scored}
-    if 255 in plain <= {0, 255} and n > 2 and not trains:
-        errors.append(
-            f'{held.raws[0].path}: labels hold only 0 and 255, masks of two classes, but the class '
-            f'table has {n}; --num-class 2 trains on them, --repair makes them 0 and 1'
-        )
-    both = any({1, 255} <= {*s.values.tolist()} for s in held.raws)
-    if {1, 255} <= plain <= {0, 1, 255} and n <= 2 and not both:
-        a, b = (next(s.path for s in held.raws if v in s.values) for v in (1, 255))
-        errors.append(
-            f'{b}: values 0 and 255, but {a}: 0 and 1; is 255 foreground or no class? repair the '
-            'one kind apart from the other'
-        )
-
-
-def _check_kinds(data, say):
-    """Label files of several kinds, lossy ones, those of one value."""
-    raws = data.raws()
-    kinds = Counter(s.layout for s in raws)
-    if len(kinds) > 1:
-        found = ', '.join(f'{k} {layout}' for layout, k in kinds.items())
-        say['warnings'].append(f'labels of several kinds, each read as its own: {found}')
-    for words, files in (
-        ('JPEG labels, which JPEG smears; save PNG', [s.path for s in raws if s.lossy]),
-        ('labels of one single value', [s.path for s in raws if len(s.values) == 1]),
-    ):
-        if files:
-            say['warnings'].append(f'{words}: {len(files)} (first: {files[0]})')
-
-
-def _check_classes(data, say, result):
-    """How often each class occurs, which never does, and the weights that balance them."""
-    table, warn, n = data.classes, say['warnings'].append, len(data.classes)
-    counts = {name: data.class_pixels(name) for name in data.splits}
-    within, files = np.zeros(n), np.zeros(n, int)  # pixels of the training images that hold a class
-    for name in data.splits:
-        for raw in data.raws(name):
-            held = pixels_of(raw, table, data.formats)
-            files += held[:n] > 0
-            within += (held[:n] > 0) * held.sum() * (name == 'train')
-    everywhere = sum(counts.values())[:n]
-    train = counts.get('train', everywhere * 0)[:n]
-    for i, (name, colour, role) in enumerate(zip(table.names, table.colours, table.roles)):
-        share = {s: 100 * float(c[i] / c.sum()) for s, c in counts.items() if c.any()}
-        about = {'index': i, 'name': name, 'hex': to_hex(colour), 'role': role}
-        result['classes'].append(about | {'percent': share, 'files': int(files[i])})
-    absent = [table.names[i] for i in range(n) if not everywhere[i]]
-    late = [table.names[i] for i in table.scored if everywhere[i] and not train[i]]
-    if absent:
-        scored = {table.names[i] for i in table.scored} & {*absent}
-        (warn if scored else say['notes'].append)(
-            f'classes that never occur: {", ".join(absent[:20])} ({len(absent)} of {n})'
-        )
-    if late:
-        warn(f'classes that occur only outside the training pictures: {", ".join(late)}')
-    if not train[table.scored].any():
-        say['errors'].append('no training pixel has a scored class; is this the right class table?')
-    elif train.max() > 0.995 * train.sum():
-        warn(
-            f'{table.names[train.argmax()]} takes {100 * train.max() / train.sum():.2f} % of the '
-            'training pixels: a net that paints nothing else would score well'
-        )
-    rate = train / np.maximum(within, 1)
-    seen = [i for i in table.scored if train[i]]
-    middle = np.median(rate[seen]) if seen else 0
-    result['weights'] = {
-        '1/ln(1.10+p)': class_weights(train.tolist(), table),
-        'median frequency': [float(middle / rate[i]) if i in seen else None for i in range(n)],
-    }
+            line = f'indices start at {low}, so class 0, {table.names[0]}, never occurs'
+            yield 'warnings', f'{line}; subtract 1 if they were counted from 1'
 
 
 def _strangers(held, classes, kind, table):
-    """One error line on the values that are no class, with their likely cause and the remedy."""
+    """One line on the values that are no class, with their likely cause and the remedy."""
     bad = np.flatnonzero(classes < 0)
-    if not len(bad):
-        return []
-    bad = bad[np.argsort(-held.counts[bad], kind='stable')]
-    s, i, weight = held.raws[held.owner[bad[0]]], bad[0], held.counts[bad]
-    line = complaint(s, held.values[i], held.colours[i], held.index[i], kind, table)
-    share = 100 * weight.sum() / held.counts.sum()
+    line = readers.complaint(held, bad[0], kind, table)
+    share = 100 * held.counts[bad].sum() / held.counts.sum()
     line += f' ({len(bad)} such values, {share:.3g} % of the pixels); '
     if any(s.lossy for s in held.raws):
-        line += 'JPEG smears labels: --repair snaps them'
-    elif kind in ('0/255', 'colour'):
-        known = np.unique(classes[(classes >= 0) & (classes < len(table))])
-        ends = np.array((TWO_CLASSES if kind == '0/255' else table).colours, float)
-        ends = ends if kind == '0/255' else ends[known][:40]
-        smooth = weight[:2000][blends(unpack(held.colours[bad[:2000]]), ends)].sum()
-        distance = snap(held.values[bad], held.colours[bad], kind, table)[1].max()
-        if distance <= 16:
-            line += f'all within {distance} units of a class: --repair snaps them'
-        elif len(bad) > 2 and smooth > 0.9 * weight.sum():
-            line += 'blends of two classes, so edges are anti-aliased: --repair snaps them'
-        else:
-            line += 'add it to the class table (--classes), or paint it as a class'
-    elif held.values.min() == 1 and held.values[bad].max() == len(table):
-        line += 'indices start at 1: subtract 1 from every label'
-    else:
-        line += 'give the number of classes with --num-class, or a class table with --classes'
-    return [line]
+        return line + 'JPEG smears labels: --repair snaps them'
+    if kind in ('index', 'grey'):
+        if held.values.min() == 1 and held.values[bad].max() == len(table):
+            return line + 'indices start at 1: subtract 1 from every label'
+        return line + 'give the number of classes with --num-class, or a table with --classes'
+    distance = readers.snap(held, kind, table)[1].max()
+    if distance <= 16:
+        return line + f'all within {distance} units of a class: --repair snaps them'
+    ends = tables.unpack(np.unique(held.colours[classes >= 0])[:40]).astype(float)
+    smooth = bad[:2000][blends(tables.unpack(held.colours[bad[:2000]]), ends)]
+    if len(bad) > 2 and held.counts[smooth].sum() > 0.9 * held.counts[bad].sum():
+        return line + 'blends of two classes, so edges are anti-aliased: --repair snaps them'
+    return line + 'add it to the class table (--classes), or paint it as a class'
 
 
-def _check_sizes(data, say, fast):
+def _check_classes(data, result):
+    """How often each class occurs, which never does, and the weights that balance them."""
+    table, n, train = data.classes, len(data.classes), data.pixels('train')
+    pixels = {name: data.class_pixels(name) for name in data.splits}
+    shares = {name: 100 * p / p.sum() for name, p in pixels.items() if p.any()}
+    files = (data.pixels() > 0).sum(0)
+    for i, (name, colour, role) in enumerate(zip(table.names, table.colours, table.roles)):
+        about = {'index': i, 'name': name, 'hex': tables.to_hex(colour), 'role': role}
+        about['percent'] = {split: float(share[i]) for split, share in shares.items()}
+        result['classes'].append(about | {'files': int(files[i])})
+    within = ((train > 0) * train.sum(1, keepdims=True)).sum(0)  # of the images that hold a class
+    train = train.sum(0)[:n]
+    rate = {i: train[i] / within[i] for i in table.scored if train[i]}
+    middle = np.median([*rate.values()]) if rate else 0
+    result['weights'] = {
+        '1/ln(1.10+p)': class_weights(train.tolist(), table),
+        'median frequency': [float(middle / rate[i]) if i in rate else None for i in range(n)],
+    }
+    absent = [i for i in range(n) if not files[i]]
+    if absent:
+        names = ', '.join(table.names[i] for i in absent[:20])
+        kind = 'warnings' if {*absent} & {*table.scored} else 'notes'
+        yield kind, f'classes that never occur: {names} ({len(absent)} of {n})'
+    late = ', '.join(table.names[i] for i in table.scored if files[i] and not train[i])
+    if late:
+        yield 'warnings', f'classes that occur only outside the training pictures: {late}'
+    share, most = train / max(train.sum(), 1), table.names[train.argmax()]
+    if not rate:
+        yield 'errors', 'no training pixel has a scored class; is this the right class table?'
+    elif share.max() > 0.995:
+        line = f'{most} takes {100 * share.max():.2f} % of the training pixels'
+        yield 'warnings', f'{line}: a net that paints nothing else would score well'
+
+
+def _check_sizes(data, fast):
     """Labels unlike their images, images unlike each other, sides that the network pads."""
+    images, labels, rule = data.seen(0), data.seen(1), data.rule
     unequal = []
-    for image, label in chain(*data.splits.values()):
-        a, b = data.looked.get(image), data.looked.get(label)
-        if isinstance(a, str) or isinstance(b, str) or None in (a, b) or a.shape == b.shape:
-            continue
-        turn = ', for EXIF turns the image' if a.turned and a.shape == b.shape[::-1] else ''
-        size_a, size_b = ('{}x{}'.format(*g.shape) for g in (a, b))
-        unequal.append(
-            f'{label}: label of {size_b}, but {image} has {size_a} pixels{turn}; make them the same'
-        )
-    say['errors'] += _few(unequal)
-    looks = _images(data)
-    sizes = Counter(a.shape for a in looks.values())
-    if not data.rule and sizes:
-        odd = next(p for p, a in looks.items() if a.shape == min(sizes, key=sizes.get))
-        most = '{}x{}'.format(*max(sizes, key=sizes.get))
-        say['errors' if fast else 'warnings'].append(
-            f'{odd}: one of {len(sizes)} sizes of images; --size {most} resizes all, labels nearest'
-        )
-    elif data.rule and (data.rule.height, data.rule.width) in sizes:
-        for side, word in ((data.rule.height, 'rows'), (data.rule.width, 'columns')):
+    for image, label in data.pairs():
+        a, b = images.get(image), labels.get(label)
+        if a and b and a.shape != b.shape:
+            turn = ', for EXIF turns the image' if a.turned and a.shape == b.shape[::-1] else ''
+            line = f'{label}: label of {size(*b.shape)}, but {image} has {size(*a.shape)} pixels'
+            unequal.append(f'{line}{turn}; make them the same')
+    yield from (('errors', line) for line in few(unequal))
+    sizes = Counter(a.shape for a in images.values()).most_common()
+    if sizes and not rule:
+        odd = next(p for p, a in images.items() if a.shape == sizes[-1][0])
+        line = f'{odd}: one of {len(sizes)} sizes of images; --size {size(*sizes[0][0])} resizes'
+        yield 'errors' if fast else 'warnings', f'{line} all, labels nearest'
+    elif rule and (rule.height, rule.width) in dict(sizes):
+        for side, word in ((rule.height, 'rows'), (rule.width, 'columns')):
             if side % 16:
-                say['notes'].append(
-                    f'{side} {word} are padded to {-(-side // 16) * 16} inside the model, which '
-                    'crops its output'
-                )
+                line = f'{side} {word} are padded to {-(-side // 16) * 16} inside the model'
+                yield 'notes', f'{line}, which crops its output'
 
 
-def _images(data):
-    """{path: Glance} of the images that can be read."""
-    images = [i for i, _ in chain(*data.splits.values())]
-    return {i: g for i in images if not isinstance(g := data.looked.get(i, ''), str)}
-
-
-def _check_images(data, say):
-    """EXIF, depth, modes that lose something."""
-    looks = _images(data)
-    low, high = data.intensity or (0, 255)
-    for words, is_so in (
-        ('EXIF turns images upright; their labels must be drawn upright', lambda a: a.turned),
-        (
-            f'images of more than 8 bits, read by one range for all, {low:g} to {high:g}',
-            lambda a: is_deep(a.mode) and data.intensity,
-        ),
-        ('CMYK images, converted to RGB', lambda a: a.mode == 'CMYK'),
-        ('images with alpha, which is dropped', lambda a: a.mode in ('RGBA', 'LA', 'PA')),
-    ):
-        files = [p for p, a in looks.items() if is_so(a)]
-        if files:
-            top = max(looks[p].top for p in files)
-            most = f', the largest value {top:g}' if top else ''
-            say['warnings'].append(f'{words}: {len(files)} (first: {files[0]}){most}')
-
-
-def _check_twins(data, say):
-    """The same image twice, labels nearly alike."""
-    looks, warn = _images(data), say['warnings'].append
-    splits = {i: name for name, p in data.splits.items() for i, _ in p}
-    same = {}
-    for p, a in looks.items():
-        same.setdefault((a.digest, a.shape, a.mode), []).append(p)
-    for across, what in ((True, 'in two splits'), (False, 'twice in one split')):
-        twins = [g for g in same.values() if g[1:] and (len({splits[p] for p in g}) > 1) == across]
-        if twins:
-            a, b = twins[0][0], twins[0][-1]  # in the order of the splits: of two splits, if any
-            warn(f'the same image {what}: {a} and {b} ({len(twins)} such)')
-    drawn = [
-        (looks[i].digest, raw)
-        for i, a in chain(*data.splits.values())
-        if i in looks and isinstance(raw := data.looked.get(a), RawLabel) and len(raw.values) > 1
-    ][:1000]
-    grid = np.array([s.sample for _, s in drawn])
-    alike = [
-        (a, drawn[i + 1 + j][1])
-        for i, (d, a) in enumerate(drawn)
-        for j in np.flatnonzero((grid[i + 1 :] == grid[i]).mean(1) > 0.995)
-        if drawn[i + 1 + j][0] != d
+def _odd_files(data, fast):
+    """{what is odd: [files]}: depth, EXIF, modes that lose something; pictures twice."""
+    images, (low, high) = data.seen(0), data.intensity or (0, 255)
+    top = max((a.top for a in images.values()), default=0)
+    deep = f'images of more than 8 bits, read by one range for all, {low:g} to {high:g}'
+    deep += f' of at most {top:g}' if top else ''
+    odd = {
+        'EXIF turns images upright; their labels must be drawn upright': lambda a: a.turned,
+        deep: lambda a: data.intensity and readers.is_deep(a.mode),
+        'CMYK images, converted to RGB': lambda a: a.mode == 'CMYK',
+        'images with alpha, which is dropped': lambda a: a.mode[-1] == 'A',
+    }
+    odd = {words: [p for p, a in images.items() if is_so(a)] for words, is_so in odd.items()}
+    raws = {s.path: s for s in data.raws()}
+    odd['JPEG labels, which JPEG smears; save PNG'] = [p for p, s in raws.items() if s.lossy]
+    odd['labels of one single value'] = [p for p, s in raws.items() if len(s.values) == 1]
+    if fast:
+        return odd
+    splits, same = {i: name for name, p in data.splits.items() for i, _ in p}, {}
+    for path, a in images.items():
+        same.setdefault((a.digest, a.shape, a.mode), []).append(path)
+    for twins in same.values():
+        if len(twins) > 1:
+            across = len({splits[path] for path in twins}) > 1
+            words = f'the same image {"in two splits" if across else "twice in one split"}'
+            odd.setdefault(words, []).append(f'{twins[0]} and {twins[-1]}')
+    drawn = [(i, a) for i, a in data.pairs() if i in images and a in raws]
+    drawn = [(i, a) for i, a in drawn if len(raws[a].values) > 1][:1000]
+    grid = np.array([raws[label].sample for _, label in drawn])
+    odd['labels nearly equal, though their images differ'] = [
+        f'{label} and {drawn[j][1]}'
+        for i, (image, label) in enumerate(drawn)
+        for j in i + 1 + np.flatnonzero((grid[i + 1 :] == grid[i]).mean(1) > 0.995)
+        if images[drawn[j][0]].digest != images[image].digest
     ]
-    if alike:
-        names = ' and '.join(str(s.path) for s in alike[0])
-        warn(f'labels nearly equal, though their images differ: {names} ({len(alike)} such pairs)')
+    return odd
 
 
 def load_fit(settings, needed=('train', 'val')):
     """The DataSet that `settings` name, looked at fast; InputError where it is not fit to train on.
     Its warnings are printed."""
-    data = Path(settings.data)
-    if not settings.images and not (data / 'train').is_dir():
+    if not settings.images and not Path(settings.data, 'train').is_dir():
         raise InputError(
-            f'{data}: expected the folders train, trainannot, val, valannot, found none.\n'
-            '`python main.py download` fetches CamVid; `python main.py sample` needs no data; '
-            '--data or --images and --labels name your own'
+            f'{settings.data}: expected the folders train, trainannot, val, valannot; --data names '
+            'others, --images and --labels your own.\n'
+            '`python main.py download` fetches CamVid; `python main.py sample` needs no data'
         )
     data = load(settings)
-    result = examine(data, fast=True)
-    for line in result['warnings']:
+    for line in examine(data, fast=True)['warnings']:
         print(f'Note: {line}')
     if 'val' in needed and not data.splits.get('val'):
         raise InputError('no validation pictures; keep some of the training ones: --val-split 0.2')
@@ -357,24 +233,19 @@ def tell(settings, flags):
     """The verb check: print what a data set holds; 0 fit to train, 1 not. Or repair its labels."""
     settings = replace(settings, data=flags.get('folder', settings.data))
     if 'repair' in flags:
-        table = read_classes(settings.classes) if settings.classes else None
-        if settings.num_class and not table:
-            table = numbered_classes(settings.num_class)
-        source = settings.labels or settings.data
-        done = repair(source, flags['repair'], table, flags['tolerance'])
+        table, out = settings.classes and tables.read_classes(settings.classes), flags['repair']
+        table = table or settings.num_class and tables.numbered_classes(settings.num_class)
+        done = repair(settings.labels or settings.data, out, table, flags['tolerance'])
         for d in done:
-            print(f'{d["out"]}: {d["converted"]} pixels converted, {d["snapped"]} snapped')
-        print(f'{len(done)} labels written to {flags["repair"]}/')
+            print('{out}: {converted} pixels converted, {snapped} snapped'.format_map(d))
+        print(f'{len(done)} labels written to {out}/')
         return 0
     data = load(settings, fast=False)
     result = examine(data)
-    print(
-        json.dumps(result, ensure_ascii=False, indent=2)
-        if flags.get('json')
-        else format_check(result)
-    )
+    as_json = flags.get('json')
+    print(json.dumps(result, ensure_ascii=False, indent=2) if as_json else format_check(result))
     if 'write_classes' in flags and data.classes:
-        write_classes(flags['write_classes'], data.classes)
+        tables.write_classes(flags['write_classes'], data.classes)
     return 0 if result['fit'] else 1
 
 
@@ -386,27 +257,13 @@ def format_check(result):
     for what in ('images by size', 'images by mode', 'labels by size', 'labels by mode'):
         lines.append(f'  {what}: ' + ', '.join(f'{k} ({v})' for k, v in [*r[what].items()][:8]))
     lines.append('  read as: ' + ', '.join(f'{a} files: {b}' for a, b in r['formats'].items()))
-    i = r['input']
-    size = i['size'] or 'as --size says'
-    lines.append(
-        f'  network input: {size}, {i["channels"]} channels, values {i["intensity"][0]:g} to '
-        f'{i["intensity"][1]:g}'
-    )
-    lines += [f'  class table: {r["table_from"]}', '']
+    fed, channels, (low, high) = r['input'].values()
+    fed = f'{fed or "as --size says"}, {channels} channels, values {low:g} to {high:g}'
+    lines += [f'  network input: {fed}', f'  class table: {r["table_from"]}', '']
     lines.append('  value colour   % of pixels  files  class            first file, row, column')
     for v in r['values'][:40]:
-        lines.append(
-            '  {:>5} {} {:12.3f} {:6}  {:16} {}, {}, {}'.format(
-                '' if v['value'] < 0 else v['value'],
-                v['hex'],
-                v['percent'],
-                v['files'],
-                v['class'] or '(none)',
-                v['first_file'],
-                v['row'],
-                v['column'],
-            )
-        )
+        shown = {'value': '' if v['value'] < 0 else v['value'], 'class': v['class'] or '(none)'}
+        lines.append(VALUE.format_map(v | shown))
     lines += [f'  ... and {len(r["values"]) - 40} more'] * (len(r['values']) > 40)
     if r['classes']:
         heads = ''.join(f'{s + " %":>10}' for s in r['classes'][0]['percent'])
@@ -421,9 +278,6 @@ def format_check(result):
     return '\n'.join([*lines, f'Verdict: {r["verdict"]}.'])
 
 
-# ------------------------------------------------------------------------ repair
-
-
 def repair(labels, out, table=None, tolerance=16):
     """Clean 8-bit index PNGs of labels of any format.
 
@@ -433,61 +287,53 @@ def repair(labels, out, table=None, tolerance=16):
         table: ClassTable; default a class table file beside the labels, else what they hold.
         tolerance: largest difference of a channel up to which a colour that is no class takes the
             nearest class of those that its file holds.
-
     Returns: [{'file', 'out', 'converted', 'snapped'}]: pixels now stored as another number, and
         those that were not exactly a class.
-    Raises: InputError, before anything is written, where a value is farther from every class.
-    """
-    parts = [s for s in ('trainannot', 'valannot', 'testannot') if (Path(labels) / s).is_dir()]
-    jobs = [
-        (p, Path(out) / part / f'{p.stem}.png')
-        for part in parts or ['']
-        for p in list_pictures(Path(labels) / part if part else labels)
-    ]
-    if Path(out).is_file() or Path(out).is_dir() and any(Path(out).iterdir()):
+    Raises: InputError, before anything is written, where a value is farther from every class."""
+    out, labels = Path(out), Path(labels)
+    parts = [s for s in ('trainannot', 'valannot', 'testannot') if (labels / s).is_dir()] or ['']
+    jobs = {p: out / part / f'{p.stem}.png' for part in parts for p in list_pictures(labels / part)}
+    if out.is_file() or out.is_dir() and any(out.iterdir()):
         raise InputError(f'{out}: exists and is not an empty folder; name a new one')
-    twice = [p.stem for p, k in Counter(target for _, target in jobs).items() if k > 1]
+    twice = [target.stem for target, k in Counter(jobs.values()).items() if k > 1]
     if twice:
         raise InputError(f'{labels}: two labels are called {twice[0]}; take one out')
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        stored = read_raws([p for p, _ in jobs])
-        if table is None:
-            path = find_classes(labels, Path(labels).parent)
-            table, how = (read_classes(path), '') if path else guess_classes(gather(stored))
-            if how.startswith('guessed'):
-                raise InputError(
-                    f'{labels}: no class table, and classes {how} are not certain; '
-                    '--write-classes, edit it, then --classes'
-                )
-        kinds = recognise(stored, table)[0]
-        for s in stored:
-            distance = _snapped(s, kinds[s.layout], table)[1]
-            if distance.max() > tolerance:
-                i = distance.argmax()
-                line = complaint(s, s.values[i], s.colours[i], s.index[i], kinds[s.layout], table)
-                raise InputError(f'{line}; beyond --tolerance {tolerance}')
-        try:
-            return list(pool.map(lambda job: _rewrite(*job, kinds, table), jobs))
-        except OSError as e:
-            raise InputError(f'{out}: can not write there ({e.strerror}); name another') from None
+    stored, path = readers.read_raws(jobs), tables.find_classes(labels, labels.parent)
+    if not table and path:
+        table = tables.read_classes(path)
+    elif not table:
+        table, how = guess_classes(readers.gather(stored))
+        if how.startswith('guessed'):
+            line = f'{labels}: no class table, and classes {how} are not certain'
+            raise InputError(f'{line}; --write-classes, edit it, then --classes')
+    kinds = readers.recognise(stored, table)[0]
+    for s in stored:
+        held, kind = readers.gather([s]), kinds[s.layout]
+        distance = _snapped(held, kind, table)[1]
+        if distance.max() > tolerance:
+            line = readers.complaint(held, distance.argmax(), kind, table)
+            raise InputError(f'{line}; beyond --tolerance {tolerance}')
+    try:
+        for part in parts:
+            (out / part).mkdir(parents=True, exist_ok=True)
+    except OSError as e:
+        raise InputError(f'{out}: can not write there ({e.strerror}); name another') from None
+
+    def rewrite(path):
+        raw = readers.read_raw(path)
+        classes, distance = _snapped(raw, kinds[raw.layout], table)
+        with whole_file(jobs[path], durable=False) as beside:
+            Image.fromarray(classes.astype(np.uint8)[raw.inverse]).save(beside)
+        moved, far = (int(raw.counts[m].sum()) for m in (raw.values != classes, distance > 0))
+        return {'file': str(path), 'out': str(jobs[path]), 'converted': moved, 'snapped': far}
+
+    return list(readers.in_threads(rewrite, [*jobs]))
 
 
-def _snapped(s, kind, table):
+def _snapped(stored, kind, table):
     """(class of each stored value, distance): strangers take the nearest class of the file's."""
-    classes, distance = meaning(s.values, s.colours, kind, table), np.zeros(len(s.values), int)
-    nearest, far = snap(s.values, s.colours, kind, table)
-    only, bad = np.unique(nearest[far < 9]), classes < 0  # a blend of two can look like a third
-    classes[bad], distance[bad] = snap(s.values[bad], s.colours[bad], kind, table, only)
-    return classes, distance
-
-
-def _rewrite(path, target, kinds, table):
-    """Write one label beside its target, then rename."""
-    s = read_raw(path)
-    classes, distance = _snapped(s, kinds[s.layout], table)
-    label = classes.astype(np.uint8)[s.inverse]
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with whole_file(target, durable=False) as part:
-        Image.fromarray(label).save(part)
-    moved, snapped = (int(s.counts[m].sum()) for m in (s.values != classes, distance > 0))
-    return {'file': str(path), 'out': str(target), 'converted': moved, 'snapped': snapped}
+    classes = readers.meaning(stored, kind, table)
+    nearest, far = readers.snap(stored, kind, table)
+    only = np.unique(nearest[far < 9])  # a blend of two can look like a third
+    nearest, far = readers.snap(stored, kind, table, only)
+    return np.where(classes < 0, nearest, classes), np.where(classes < 0, far, 0)

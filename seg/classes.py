@@ -15,6 +15,7 @@ from seg.files import InputError
 
 NO_CLASS = 255  # a pixel that no source pixel supplies: an empty one-hot row
 CLASS_FILES = ('classes.csv', 'class_dict.csv', 'label_colors.txt')
+Unique = namedtuple('Unique', 'values index inverse counts')
 VOID_NAMES = ('void', 'unlabelled', 'unlabeled', 'ignore', 'ignored', 'unknown', "don't care")
 
 
@@ -60,79 +61,62 @@ CAMVID = ClassTable(
 )
 # Its frames are called after four videos; labels of 0..11 alone may be anybody's.
 CAMVID_FRAME = re.compile('(0001TP|0006R0|0016E5|Seq05VD)_')
-TWO_CLASSES = ClassTable(
-    ('Background', 'Foreground'), ((0, 0, 0), (255, 255, 255)), ('scored', 'scored')
-)
+TWO_CLASSES = ClassTable(('Background', 'Foreground'), ((0,) * 3, (255,) * 3), ('scored',) * 2)
 
 
 def class_table(num_class):
-    """The table for a number of classes alone, as the article's own functions take it: CamVid's
-    for 12 or 13, else numbered ones."""
+    """The table that the article's own functions mean: CamVid's for 12 or 13, else numbered."""
     if num_class in (12, 13):
-        return ClassTable(*(f[:num_class] for f in (CAMVID.names, CAMVID.colours, CAMVID.roles)))
+        return ClassTable(*(column[:num_class] for column in asdict(CAMVID).values()))
     return numbered_classes(num_class)
 
 
 def numbered_classes(num_class):
-    """Classes without names, in the bit-shuffled colours of Pascal VOC, which stay apart; one or
-    two are background and foreground."""
+    """Classes without names, in Pascal VOC's colours; one or two are background and foreground."""
     if num_class <= 2:
         return TWO_CLASSES
     index = np.arange(num_class)
-    rgb = [
-        sum((index >> (3 * bit + channel) & 1) << (7 - bit) for bit in range(8))
-        for channel in range(3)
-    ]
-    names = tuple(f'class {i}' for i in index)
-    return ClassTable(names, tuple(map(tuple, np.stack(rgb, -1).tolist())), ('scored',) * num_class)
+    rgb = [sum((index >> (3 * bit + c) & 1) << (7 - bit) for bit in range(8)) for c in range(3)]
+    return coloured_classes(np.stack(rgb, -1), tuple(f'class {i}' for i in index))
 
 
-# ------------------------------------------------------------------------ class table files
+def coloured_classes(rgb, names=None):
+    """Classes of the colours (n, 3), none of them void; without names they are called so."""
+    colours = tuple(map(tuple, rgb.tolist()))
+    return ClassTable(names or tuple(map(to_hex, colours)), colours, ('scored',) * len(colours))
 
 
 def read_classes(path):
     """ClassTable of a `classes.csv` (name,r,g,b[,role]), Kaggle's `class_dict.csv` (name,r,g,b) or
-    CamVid's `label_colors.txt` (r g b name).
-
-    Indices follow the lines. A class without a role is void if its name says so, else scored.
-    Raises: InputError with the line number.
-    """
+    CamVid's `label_colors.txt` (r g b name); InputError with the line number. Indices follow the
+    lines. A class without a role is void if its name says so, else scored."""
     try:
-        lines = Path(path).read_text('utf-8-sig').splitlines()
-    except UnicodeDecodeError:
-        raise InputError(f'{path}: expected UTF-8 text; save the class table as UTF-8') from None
-    except OSError as e:
-        raise InputError(f'{path}: can not read the class table ({e.strerror})') from None
-    comma = next((c for c in ',;' if any(c in line for line in lines)), None)
-    columns, classes = ['name', 'r', 'g', 'b', 'role'] if comma else ['r', 'g', 'b', 'name'], []
-    for number, line in enumerate(lines, 1):
+        text = Path(path).read_text('utf-8-sig')
+    except (OSError, UnicodeDecodeError) as e:
+        raise InputError(f'{path}: expected a class table as UTF-8 text ({e})') from None
+    comma = next((c for c in ',;' if c in text), None)
+    columns, classes, taken = ('name r g b role' if comma else 'r g b name').split(), [], set()
+    for number, line in enumerate(text.splitlines(), 1):
         row = next(csv.reader([line], delimiter=comma)) if comma else line.split(None, 3)
-        row = [field.strip() for field in row]
+        row, where = [field.strip() for field in row], f'{path}, line {number}'
+        head = [field.lower() for field in row]
+        if not classes and {'name', 'r', 'g', 'b'} <= {*head}:
+            columns, row = head, []
         if not any(row):
             continue
-        if not classes and {'name', 'r', 'g', 'b'} <= {field.lower() for field in row}:
-            columns = [field.lower() for field in row]
-            continue
-        where, found = f'{path}, line {number}', dict(zip(columns, row))
-        name = found.get('name')
-        try:
-            colour = tuple(int(found[c]) for c in 'rgb')
-        except (KeyError, ValueError):
-            colour = (-1,)
-        if not name or min(colour) < 0 or max(colour) > 255:
-            raise InputError(
-                f'{where}: expected {",".join(columns)} with r, g, b of 0..255, '
-                f'found {line.strip()!r}'
-            )
+        found = dict.fromkeys(columns, '') | dict(zip(columns, row))
+        name, rgb = found['name'], [found[c] for c in 'rgb']
+        if not name or not all(part.isdecimal() and int(part) < 256 for part in rgb):
+            wanted = f'{",".join(columns)} with r, g, b of 0..255'
+            raise InputError(f'{where}: expected {wanted}, found {line.strip()!r}')
+        colour = tuple(map(int, rgb))
         role = found.get('role') or ('void' if name.lower() in VOID_NAMES else 'scored')
         if role not in ('scored', 'void'):
             raise InputError(f'{where}: expected role scored or void, found {role!r}')
-        for what, value, i in (('name', name, 0), ('colour', colour, 1)):
-            if value in [c[i] for c in classes]:
-                raise InputError(
-                    f'{where}: {what} {to_hex(value) if i else value} is in the table '
-                    'twice; each class needs its own'
-                )
+        for mark in (f'name {name}', f'colour {to_hex(colour)}'):
+            if mark in taken:
+                raise InputError(f'{where}: {mark} is in the table twice; each class needs its own')
+            taken.add(mark)
         classes.append((name, colour, role))
     if not 0 < len(classes) < 256:
         found = len(classes) or 'an empty table'
@@ -149,17 +133,12 @@ def find_classes(*folders):
 
 def write_classes(path, table):
     """Write `classes.csv`; InputError where the file exists or can not be written."""
+    rows = [(n, *c, r) for n, c, r in zip(table.names, table.colours, table.roles)]
     try:
         with open(path, 'x', encoding='utf-8', newline='') as f:
-            rows = [(n, *c, r) for n, c, r in zip(table.names, table.colours, table.roles)]
             csv.writer(f).writerows([('name', 'r', 'g', 'b', 'role'), *rows])
     except OSError as e:
         raise InputError(f'{path}: class table not written ({e.strerror}); name another') from None
-
-
-# ------------------------------------------------------------------------ colours <-> indices
-
-Unique = namedtuple('Unique', 'values index inverse counts')
 
 
 def pack(rgb):
@@ -176,30 +155,25 @@ def unpack(packed):
     return np.stack([packed >> 16 & 255, packed >> 8 & 255, packed & 255], -1)
 
 
-def runs(flat):
-    """(values, index, counts, run, lengths): np.unique of a flat array over its runs of equal
-    values, a tenth as many as pixels in a label; values[run] repeated by lengths is the array."""
-    starts = np.flatnonzero(np.r_[True, flat[1:] != flat[:-1]][: flat.size])
-    values, first, run = np.unique(flat[starts], return_index=True, return_inverse=True)
-    lengths = np.diff(starts, append=flat.size)
-    counts = np.bincount(run, lengths, len(values)).astype(np.int64)
-    return values, starts[first], counts, run, lengths
-
-
 def unique_labels(label):
     """What a label holds: np.unique with everything, for indices and for colours alike.
 
     Args: label: integers, any shape; or colours (H, W, 3) of uint8.
     Returns: Unique(values, index, inverse, counts): values ascending, (n,) or colours (n, 3);
         index (n,) of the first occurrence in the flattened label, divmod(index, W) being (row,
-        column); inverse (H, W), so that values[inverse] is the label; counts (n,) of pixels.
-    """
+        column); inverse (H, W), so that values[inverse] is the label; counts (n,) of pixels."""
     label = np.asarray(label)
     colour = label.ndim == 3 and label.shape[-1] == 3
     plane = pack(label) if colour else label
-    values, index, counts, run, lengths = runs(plane.ravel())
+    flat = plane.ravel()  # sorted by its runs of equal values, a tenth as many as pixels
+    starts = np.flatnonzero(np.r_[True, flat[1:] != flat[:-1]][: flat.size])
+    values, first, run = np.unique(flat[starts], return_index=True, return_inverse=True)
+    lengths = np.diff(starts, append=flat.size)
+    counts = np.bincount(run, lengths, len(values)).astype(np.int64)
+    run = run.astype(np.uint8 if len(values) <= 256 else np.uint32)
     inverse = np.repeat(run, lengths).reshape(plane.shape)
-    return Unique(unpack(values).astype(np.uint8) if colour else values, index, inverse, counts)
+    values = unpack(values).astype(np.uint8) if colour else values
+    return Unique(values, starts[first], inverse, counts)
 
 
 def to_hex(colour):
@@ -208,7 +182,7 @@ def to_hex(colour):
 
 
 def hex_of(packed):
-    return to_hex(unpack(packed)) if packed >= 0 else 'no colour'
+    return f'#{packed:06X}' if packed >= 0 else 'no colour'
 
 
 def from_hex(text):
@@ -231,18 +205,9 @@ def lookup(packed, table):
     return np.where(keys[order][place] == packed, order[place], -1)
 
 
-def colours_to_indices(rgb, table):
-    """uint8 (H, W, 3) colours -> (uint8 (H, W) indices, 255 unknown; bool (H, W) known)."""
-    values, _, _, run, lengths = runs(pack(rgb).ravel())
-    index = np.repeat(lookup(values, table)[run], lengths).reshape(rgb.shape[:-1])
-    return np.where(index < 0, NO_CLASS, index).astype(np.uint8), index >= 0
-
-
 def to_index(probability, table):
-    """Probabilities (H, W, C) -> uint8 (H, W): the most probable of the scored classes.
-
-    One channel is the two-class net's: 1 above 0.5. An index map passes unchanged.
-    """
+    """Probabilities (H, W, C) -> uint8 (H, W): the most probable of the scored classes. One channel
+    is the two-class net's: 1 above 0.5. An index map passes unchanged."""
     probability = np.asarray(probability)
     if probability.ndim == 2:
         return probability.astype(np.uint8)

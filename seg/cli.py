@@ -6,37 +6,56 @@ import difflib
 import os
 import sys
 
-from seg import augment
+from seg import augment, settings
 from seg.files import InputError
 from seg.runs import find_run, write_settings
-from seg.settings import (
-    FIELDS,
-    FLAGS,
-    Settings,
-    add_flags,
-    file_name,
-    number,
-    read_settings,
-    resolve,
-    version_note,
-    versions,
-)
+from seg.settings import FIELDS, FLAGS, Settings, file_name
 
-MASKS, SCORING = ('output', 'opacity', 'side_by_side'), ('flip',)
-NETWORK = FLAGS[FLAGS.index('filters') : FLAGS.index('model')]
-DATA = FLAGS[: FLAGS.index('filters')]
-JUDGED = ('data', 'images', 'labels', 'val_split', 'classes', 'num_class', 'size', 'seed')
-VERBS = {  # name: (what it does, the settings that it takes)
-    'train': ('train only', [*DATA, *NETWORK, 'model', *SCORING]),
-    'preview': ('draw what augmentations do to image and label', [*DATA, *NETWORK]),
-    'predict': ('paint the classes of pictures', ['data', 'images', 'model', *MASKS, *SCORING]),
-    'evaluate': ('score a model, or masks made by any program', [*JUDGED, 'model', *SCORING]),
-    'check': ('what a data set holds, and whether it is fit to train on', JUDGED),
-    'sample': (
-        'draw street scenes into sample/ and do the whole job on them',
-        [*NETWORK, 'model', *MASKS, *SCORING],
-    ),
-    'download': ('fetch CamVid into CamVid/ (about 200 MB) and verify it', ['data']),
+DATA, FITTING = (
+    FLAGS[: FLAGS.index('filters')],
+    FLAGS[FLAGS.index('filters') : FLAGS.index('model')],
+)
+JUDGED = [name for name in DATA if name != 'resize']
+MASKS = ['model', 'output', 'opacity', 'side_by_side', 'flip']
+SWITCH, PAGE = dict(action='store_true'), file_name('.png', '.jpg')
+VERBS = {  # name: (what it does, the settings that it takes, whether it begins a run)
+    'train': ('train only', [*DATA, *FITTING, 'model'], True),
+    'preview': ('draw what augmentations do to image and label', [*DATA, *FITTING], True),
+    'predict': ('paint the classes of pictures', ['data', 'images', *MASKS], False),
+    'evaluate': ('score a model, or masks of any program', [*JUDGED, 'model', 'flip'], False),
+    'check': ('what a data set holds, and whether it is fit to train on', JUDGED, False),
+    'sample': ('the whole job on street scenes, drawn into sample/', [*FITTING, *MASKS], True),
+    'download': ('fetch CamVid into CamVid/ (about 200 MB) and verify it', ['data'], False),
+}
+RUN = {  # of those that begin a run
+    '--config': dict(metavar='FILE', help="another run's settings.json; flags go over it"),
+    '--resume': dict(nargs='?', const='', metavar='RUN', help='go on with the last, or log/RUN'),
+}
+OWN = {  # of one verb alone
+    'preview': {
+        '--batches': SWITCH | dict(help='instead, the first batches that training will see'),
+        '--page': dict(
+            type=PAGE, metavar='FILE', default='preview.png', help='default preview.png'
+        ),
+    },
+    'predict': {
+        'pictures': dict(nargs='*', default=[], help='files, folders, globs (default DATA/test)'),
+    },
+    'evaluate': {
+        '--masks': dict(metavar='FOLDER', help='score these masks instead of a model'),
+        '--scores': dict(type=file_name('.json'), metavar='FILE', help='default scores.json'),
+        '--report': dict(nargs='?', const='report.html', metavar='FILE', help='also write the page')
+        | dict(type=file_name('.html')),
+    },
+    'check': {
+        'folder': dict(nargs='?', help='same as --data'),
+        '--json': SWITCH | dict(help='the result for programs'),
+        '--write-classes': dict(metavar='FILE', help='write the class table found, to edit'),
+        '--repair': dict(metavar='OUT', help='write clean index PNGs of all labels to OUT'),
+        '--tolerance': dict(type=settings.number(int, 0, 255), default=16, metavar='N')
+        | dict(help='repair: how far a colour may be from its class (default 16)'),
+    },
+    'download': {'--url': dict(help='another copy of the archive')},
 }
 
 
@@ -68,98 +87,42 @@ class OneLineParser(argparse.ArgumentParser):
 
 def make_parser(presets, doc):
     """The whole command line."""
-    p = OneLineParser(
-        prog='main.py',
-        allow_abbrev=False,
-        description=doc,
-        epilog=f'augmentations:\n{augment.help_text()}',
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        argument_default=argparse.SUPPRESS,
-    )
-    add_flags(p, FLAGS)
-    _add_run_flags(p, presets)
-    verbs = p.add_subparsers(
-        dest='verb',
-        metavar='VERB',
-        parser_class=OneLineParser,
-        title='verbs (none: train, then predict, then evaluate)',
-    )
-    own = {}
-    for name, (text, names) in VERBS.items():
-        own[name] = v = verbs.add_parser(
-            name,
-            help=text,
-            description=text,
-            allow_abbrev=False,
-            argument_default=argparse.SUPPRESS,
-        )
-        add_flags(v, names)
-        if name in ('train', 'preview', 'sample'):
-            _add_run_flags(v, presets)
-    page, json_file = file_name('.png', '.jpg'), file_name('.json')
-    add = own['preview'].add_argument
-    add('--batches', action='store_true', help='instead, the first batches that training will see')
-    add('--page', type=page, metavar='FILE', default='preview.png', help='default preview.png')
-    add = own['predict'].add_argument
-    text = 'files, folders or globs (default the test images of --data)'
-    add('pictures', nargs='*', default=[], help=text)
-    add = own['evaluate'].add_argument
-    add('--masks', metavar='FOLDER', help='score these masks instead of a model')
-    add('--scores', type=json_file, metavar='FILE', help='default scores.json')
-    text = 'also write the report, one HTML file'
-    add(
-        '--report',
-        type=file_name('.html'),
-        metavar='FILE',
-        nargs='?',
-        const='report.html',
-        help=text,
-    )
-    add = own['check'].add_argument
-    add('folder', nargs='?', help='same as --data')
-    add('--json', action='store_true', help='the result for programs')
-    add('--write-classes', metavar='FILE', help='write the class table found, to edit')
-    add('--repair', metavar='OUT', help='write clean index PNGs of all labels to OUT')
-    text = 'repair: how far a colour may be from its class (default 16)'
-    add('--tolerance', type=number(int, 0, 255), default=16, metavar='N', help=text)
-    own['download'].add_argument('--url', help='another copy of the archive')
+    common = dict(allow_abbrev=False, argument_default=argparse.SUPPRESS)
+    raw = dict(formatter_class=argparse.RawDescriptionHelpFormatter, description=doc)
+    p = OneLineParser('main.py', epilog=f'augmentations:\n{augment.help_text()}', **raw, **common)
+    title = 'verbs (none: train, then predict, then evaluate)'
+    verbs = p.add_subparsers(dest='verb', metavar='VERB', parser_class=OneLineParser, title=title)
+    parsers = {'': (p, FLAGS, True)}
+    for name, (text, names, begins) in VERBS.items():
+        verb = verbs.add_parser(name, help=text, description=text, **common)
+        parsers[name] = verb, names, begins
+    for name, (parser, names, begins) in parsers.items():
+        settings.add_flags(parser, names)
+        if begins:
+            text = 'set of defaults (default article); fast: half an hour on a CPU'
+            parser.add_argument('--preset', choices=presets, help=text)
+        for flag, options in (OWN.get(name, {}) | (RUN if begins else {})).items():
+            parser.add_argument(flag, **options)
     return p
-
-
-def _add_run_flags(parser, presets):
-    group = parser.add_argument_group('a whole run')
-    text = (
-        'set of defaults (default article); fast: half an hour on a CPU; best: an hour more, '
-        'from --weights of fast'
-    )
-    group.add_argument('--preset', choices=presets, help=text)
-    text = 'settings of another run, its settings.json; flags go over them'
-    group.add_argument('--config', metavar='FILE', help=text)
-    text = 'go on with the last run, or with log/RUN'
-    group.add_argument('--resume', nargs='?', const='', metavar='RUN', help=text)
 
 
 def resume(flags):
     """(run folder, Settings) to go on with; InputError where a flag given now says otherwise."""
     run = find_run(flags.get('log', Settings.log), flags['resume'])
-    saved = read_settings(run / 'settings.json')
-    given = {k: v for k, v in flags.items() if k in FIELDS}
-    old = Settings(**saved)
-    differ = [
-        f'{k} is {getattr(old, k)!r} there and {v!r} here'
-        for k, v in given.items()
-        if v != getattr(old, k) and not FIELDS[k].metadata['later']
-    ]
-    if differ:
+    old = Settings(**settings.read_settings(run / 'settings.json'))
+    given = {k: v for k, v in flags.items() if k in FIELDS and v != getattr(old, k)}
+    fixed = [k for k in given if not FIELDS[k].metadata['later']]
+    if fixed:
+        differ = '; '.join(f'{k} is {getattr(old, k)!r} there and {given[k]!r} here' for k in fixed)
         raise InputError(
-            f'{run} can not go on with other settings: {"; ".join(differ)}. Leave these flags out, '
-            'or start anew without --resume'
+            f'{run} can not go on with other settings: {differ}. Leave these flags out, or start '
+            'anew without --resume'
         )
-    new = Settings(**saved | given)
+    new = dataclasses.replace(old, **given)
     if new.epochs != old.epochs:
-        what = f'{new.schedule} schedule now runs over all {new.epochs}'
-        print(f'{run}: {new.epochs} epochs instead of {old.epochs}; the {what}')
-        write_settings(run, dataclasses.asdict(new), versions())
+        what = f'the {new.schedule} schedule now runs over all {new.epochs}'
+        print(f'{run}: {new.epochs} epochs instead of {old.epochs}; {what}')
+        write_settings(run, new)
     return run, new
 
 
@@ -175,18 +138,18 @@ def run(argv, presets, verbs, doc):
         flags = vars(make_parser(presets, doc).parse_args(argv))
     except SystemExit as e:
         return e.code
-    if note := version_note():
+    if note := settings.version_note():
         print(note, file=sys.stderr)
     verb, folder = flags.get('verb'), None
+    if verb == 'sample':  # on these data whatever the preset
+        drawn = presets['sample']
+        flags = {'data': drawn['data'], 'model': drawn['model'], 'preset': 'sample'} | flags
     try:
-        if verb == 'sample':  # on these data whatever the preset
-            drawn = {name: presets['sample'][name] for name in ('data', 'model')}
-            flags = drawn | {'preset': 'sample'} | flags
         if 'resume' in flags:
-            folder, settings = resume(flags)
+            folder, chosen = resume(flags)
         else:
-            settings = resolve(flags, presets, 'article')
-        return verbs[verb](settings, flags, folder) or 0
+            chosen = settings.resolve(flags, presets)
+        return verbs[verb](chosen, flags, folder) or 0
     except InputError as e:
         if 'keras' in sys.modules:
             print()  # below a progress bar

@@ -110,21 +110,30 @@ def target_and_weight(one_hot, weights):
 
 
 def weights_of(classes, n, class_weights=None):
-    """What a pixel of each class counts, a tensor (n,) or for one channel (2,): 0 where it is not
-    scored."""
-    size = max(n, 2)
-    scored = classes.scored if len(classes) >= size else range(size)
-    given = [1.0] * size if class_weights is None else class_weights
-    table = [float(given[i]) if i in scored else 0.0 for i in range(size)]
+    """What a pixel of each of n classes counts, a tensor (n,): 0 where it is not scored."""
+    scored = classes.scored if len(classes) >= n else range(n)
+    given = [1.0] * n if class_weights is None else class_weights
+    table = [float(given[i]) if i in scored else 0.0 for i in range(n)]
     return ops.convert_to_tensor(table, 'float32')
+
+
+def one_hot(label, n):
+    """uint8 (..., H, W) indices -> tf float32 (..., H, W, n); 255 gives zeros.
+
+    One channel is the two-class net's: 1 foreground, 0 background, -1 no class.
+    """
+    import tensorflow as tf
+
+    if n > 1:
+        return tf.one_hot(label, n)
+    return tf.where(label == 255, -1.0, tf.cast(label, tf.float32))[..., None]
 
 
 def as_two(one_hot, output, logits):
     """One channel as background and foreground; no class, below 0 in one-hot, as no class."""
     if one_hot.shape[-1] > 1:
         return one_hot, output, logits
-    known = ops.cast(one_hot >= 0, one_hot.dtype)
-    foreground = ops.maximum(one_hot, 0)
+    known, foreground = ops.cast(one_hot >= 0, one_hot.dtype), ops.maximum(one_hot, 0)
     one_hot = ops.concatenate([known - foreground, foreground], axis=-1)
     output = ops.concatenate([1 - output, output], axis=-1)
     if logits is not None:
@@ -134,11 +143,12 @@ def as_two(one_hot, output, logits):
 
 def _logits_behind(output, activation):
     """The logits of an activated output: those that Keras keeps with it, else up to a constant."""
-    kept = getattr(output, '_keras_logits', None)
-    if kept is not None or activation not in ('softmax', 'sigmoid'):
-        return kept
-    logs = ops.log(ops.maximum(output, 1e-37))
-    return logs if activation == 'softmax' else logs - ops.log(ops.maximum(1 - output, 1e-37))
+    logits = getattr(output, '_keras_logits', None)
+    if logits is None and activation in ('softmax', 'sigmoid'):
+        logits = ops.log(ops.maximum(output, 1e-37))
+        if activation == 'sigmoid':
+            logits -= ops.log(ops.maximum(1 - output, 1e-37))
+    return logits
 
 
 def make_loss(name, classes, n, activation, class_weights=None, on_logits=True):
@@ -152,12 +162,9 @@ def make_loss(name, classes, n, activation, class_weights=None, on_logits=True):
     """
     if name not in LOSSES:
         raise ValueError(f'loss: expected one of {", ".join(LOSSES)}, got {name!r}')
-    loss = LOSSES[name]
-    right = 'softmax'  # the activation of which a loss may take the logits
-    if n == 1:  # of the two that one channel becomes
-        loss, right = LOSSES[name.replace('binary', 'categorical')], 'sigmoid'
-    elif name == 'binary_crossentropy':
-        right = 'sigmoid'
+    # A loss may take the logits of one activation: of one channel made two, of sigmoid.
+    right = 'sigmoid' if n == 1 or name == 'binary_crossentropy' else 'softmax'
+    loss = LOSSES[name.replace('binary', 'categorical') if n == 1 else name]
 
     def masked(one_hot, y_pred):
         y_pred = ops.cast(y_pred, 'float32')  # under bfloat16 the logits are not
@@ -165,7 +172,7 @@ def make_loss(name, classes, n, activation, class_weights=None, on_logits=True):
         logits = y_pred if on_logits else _logits_behind(y_pred, activation)
         if activation != right:
             logits, output = None, output + 0.0  # else Keras takes the logits kept with it
-        weights = weights_of(classes, n, class_weights)
+        weights = weights_of(classes, max(n, 2), class_weights)
         return loss(*as_two(one_hot, output, logits), weights)
 
     masked.__name__ = name
@@ -194,11 +201,8 @@ class Scores(keras.metrics.Metric):
         prediction = ops.argmax(ops.view(output, 'int32'), axis=-1)
         # One product of matrices; void is a row of it that is left out. Mixed rows count by shares.
         hot = ops.one_hot(ops.cast(prediction, 'int32'), self.n, dtype=truth.dtype)
-        counts = ops.einsum(
-            'pt,pn->tn',
-            ops.reshape(truth, (-1, truth.shape[-1])),
-            ops.reshape(hot, (-1, self.n)),
-        )
+        truth, hot = (ops.reshape(x, (-1, x.shape[-1])) for x in (truth, hot))
+        counts = ops.einsum('pt,pn->tn', truth, hot)
         counts = ops.round(ops.take(counts, self.classes.scored, axis=0))
         self.counts.assign(self.counts + ops.cast(counts, self.whole))
 
@@ -224,15 +228,9 @@ def compile_model(model, classes, optimizer, loss=None, class_weights=None, acti
     Args:
         loss: default categorical_crossentropy, or binary_crossentropy for one channel.
         activation: that of the network, where `model` ends before it, at the logits.
-    Returns: the Scores metric.
     """
     n, on_logits = model.output_shape[-1], activation is not None
     name = loss or ('binary_crossentropy' if n == 1 else 'categorical_crossentropy')
     last = activation or keras.activations.serialize(model.layers[-1].activation)
-    scores = Scores(classes, activation)
-    model.compile(
-        optimizer,
-        loss=make_loss(name, classes, n, last, class_weights, on_logits),
-        metrics=[scores],
-    )
-    return scores
+    loss = make_loss(name, classes, n, last, class_weights, on_logits)
+    model.compile(optimizer, loss=loss, metrics=[Scores(classes, activation)])

@@ -47,21 +47,18 @@ class About:
         return cls(ClassTable.from_dict(d['classes']), rule, intensity, **known)
 
 
-NAMES = ('about', 'class_table')  # of that text in a file, today's and the first
-
-
 def plain_network(model):
     """A network of the same layers and weights in float32, whatever it was trained in, so that it
     runs anywhere; without compile settings, which plain Keras could not read."""
+
+    def in_float32(layer):
+        return layer.from_config(layer.get_config() | {'dtype': 'float32'})
+
     plain = keras.Model(model.inputs, model.outputs, name=model.name)
     if any(layer.compute_dtype != 'float32' for layer in model.layers):
-        plain = keras.models.clone_model(
-            plain,
-            clone_function=lambda layer: layer.from_config(
-                layer.get_config() | {'dtype': 'float32'}
-            ),
-        )
+        plain = keras.models.clone_model(plain, clone_function=in_float32)
         plain.set_weights(model.get_weights())
+    plain.about = model.about
     return plain
 
 
@@ -75,21 +72,26 @@ def save_model(model, path):
         plain.save(beside, **({} if stock else {'include_optimizer': False}))
         if stock:
             with zipfile.ZipFile(beside, 'a') as f:
-                f.writestr(NAMES[0], model.about.to_json())
+                f.writestr('about', model.about.to_json())
         else:
             with h5py.File(beside, 'a') as f:
-                f[NAMES[0]] = model.about.to_json()
+                f['about'] = model.about.to_json()
+
+
+def _read(path, *names):
+    """The first of these texts that a model file holds: members of a zip, or what an HDF5 file has
+    as a dataset or attribute; None without."""
+    if zipfile.is_zipfile(path):
+        with zipfile.ZipFile(path) as f:
+            return next((f.read(n) for n in names if n in f.namelist()), None)
+    with h5py.File(path) as f:
+        held = {**f.attrs, **{n: f[n][()] for n in names if n in f}}
+        return next((held[n] for n in names if n in held), None)
 
 
 def read_about(path):
     """About of a model file; None where it holds none. Raises whatever a damaged file raises."""
-    if zipfile.is_zipfile(path):
-        with zipfile.ZipFile(path) as f:
-            members = (*NAMES, *(f'{name}.json' for name in NAMES))
-            text = next((f.read(n) for n in members if n in f.namelist()), None)
-    else:
-        with h5py.File(path) as f:
-            text = f[NAMES[0]][()] if NAMES[0] in f else f.attrs.get(NAMES[1])
+    text = _read(path, 'about', 'class_table', 'class_table.json')  # the last two: older files
     return About.from_json(text) if text else None
 
 
@@ -102,13 +104,7 @@ def refuse_code(path):
 
     Keras refuses a Lambda in safe mode only, and finds custom objects by name in what is imported.
     """
-    if zipfile.is_zipfile(path):
-        with zipfile.ZipFile(path) as f:
-            config = json.loads(f.read('config.json'))
-    else:
-        with h5py.File(path) as f:
-            config = json.loads(f.attrs['model_config'])
-    waiting = [config]
+    waiting = [json.loads(_read(path, 'config.json', 'model_config'))]
     while waiting:
         part = waiting.pop()
         if isinstance(part, list):
@@ -121,10 +117,8 @@ def refuse_code(path):
             stock |= str(name).startswith('__') or name == 'Functional'
             foreign = home.split('.')[0] not in ('keras', 'builtins') if home else not stock
             if isinstance(name, str) and (name in CODE or foreign or name == 'function' and home):
-                raise InputError(
-                    f'{path}: holds {name!r} ({home or "no module"}), which runs code '
-                    'from outside Keras; such a model is not opened'
-                )
+                what = f'holds {name!r} ({home or "no module"}), which runs code from outside Keras'
+                raise InputError(f'{path}: {what}; such a model is not opened')
 
 
 def load_model(path):
@@ -134,10 +128,8 @@ def load_model(path):
     none). Raises: InputError.
     """
     if not Path(path).is_file():
-        raise InputError(
-            f'{path}: no such model file; train one with `python main.py` or name another with '
-            '--model'
-        )
+        train = 'train one with `python main.py` or name another with --model'
+        raise InputError(f'{path}: no such model file; {train}')
     try:
         refuse_code(path)
         model = keras.models.load_model(path, compile=False, safe_mode=True)
@@ -147,15 +139,11 @@ def load_model(path):
     except Exception as e:
         reason = ' '.join(str(e).split())[:150]
         raise InputError(f'{path}: expected a Keras model, could not open it ({reason})') from None
-    if len(model.inputs) != 1 or len(model.outputs) != 1 or len(model.input_shape) != 4:
-        raise InputError(f'{path}: expected a network with one picture in and one map out')
-    height, width, channels = model.input_shape[1:]
-    n = model.output_shape[-1]
-    if channels not in (1, 3) or len(model.output_shape) != 4 or n is None:
-        raise InputError(
-            f'{path}: a network of {model.input_shape[1:]} -> {model.output_shape[1:]}; expected '
-            'pictures of 1 or 3 channels in and a map of classes out'
-        )
+    shapes = [tuple(tensor.shape[1:]) for tensor in (*model.inputs, *model.outputs)]
+    if list(map(len, shapes)) != [3, 3] or shapes[0][2] not in (1, 3) or not shapes[1][2]:
+        wanted = 'one picture of 1 or 3 channels in and one map of classes out'
+        raise InputError(f'{path}: a network of {shapes}; expected {wanted}')
+    (height, width, _), (*_, n) = shapes
     about = about or About(numbered_classes(n))
     if n != len(about.classes) and (n, len(about.classes)) != (1, 2):
         raise InputError(f'{path}: {n} channels, but a class table of {len(about.classes)}')
@@ -172,10 +160,8 @@ def load_weights(model, path):
     try:
         model.load_weights(path)
     except Exception as e:
-        raise InputError(
-            f'{path}: these weights do not fit this network (another number of classes or '
-            f'filters?): {" ".join(str(e).split())[:150]}'
-        ) from None
+        why = f'(another number of classes or filters?): {" ".join(str(e).split())[:150]}'
+        raise InputError(f'{path}: these weights do not fit this network {why}') from None
 
 
 class ModelCheckpoint(keras.callbacks.ModelCheckpoint):
@@ -191,10 +177,7 @@ class ModelCheckpoint(keras.callbacks.ModelCheckpoint):
     def _save_model(self, epoch, batch, logs):
         path = self._get_file_path(epoch, batch, logs)
         if self._should_save_model(epoch, batch, logs, path):
-            self.save(path)
+            (self.model.save_weights if self.save_weights_only else self.save)(path)
 
     def save(self, path):
-        if self.save_weights_only:
-            self.model.save_weights(path, overwrite=True)
-        else:
-            save_model(self.model, path)
+        save_model(self.model, path)

@@ -1,27 +1,35 @@
-"""One stream of pictures through a network: each painted once, then written, scored, reported.
-
-predict.run(model, jobs, [Masks(folder, model.about.classes), Score(model.about), report])
-"""
+"""One stream of pictures through a network: each painted once, then written, scored, reported."""
 
 import hashlib
 import os
+import shutil
 from collections import deque, namedtuple
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 
-import keras
 import numpy as np
 from PIL import Image
 
-from seg import report
+from seg import metrics, report
 from seg.classes import indices_to_colours
-from seg.files import InputError, is_ours, make_folder, refuse_foreign, unique_names
-from seg.metrics import confusion, same_size
+from seg.files import (
+    InputError,
+    copy_whole,
+    find_pictures,
+    is_ours,
+    make_folder,
+    refuse_foreign,
+    unique_names,
+)
 from seg.readers import read_image, read_label, to_bytes
+from seg.runs import BEST, read_progress
+from seg.settings import versions
 from seg.sizes import resize
+from seg.sources import load
 
-# A picture to paint: file; label: its file, or None; truth: function -> label (H, W), or None.
+# A picture to paint: file; read: -> image; truth: -> label (H, W), or None; label: its file.
 Job = namedtuple('Job', 'file read truth label')
 # image (H, W, C); output: the network's (h, w, n), of its own input size; index uint8 (H, W).
 Painted = namedtuple('Painted', 'job image output index')
@@ -48,6 +56,8 @@ def paint(model, jobs, flip=False):
 
     flip: the mean of the probabilities of the picture and of its mirror image.
     """
+    import keras
+
     rule, classes = model.about.rule, model.about.classes
 
     def work(job):
@@ -58,7 +68,7 @@ def paint(model, jobs, flip=False):
             batch = np.concatenate([batch, batch[:, :, ::-1]])
         output = keras.ops.convert_to_numpy(model.predict_on_batch(batch))
         if output.shape[1:3] != batch.shape[1:3]:
-            size = f'{output.shape[1]}x{output.shape[2]}'
+            size = '{}x{}'.format(*output.shape[1:3])
             raise InputError(f'{job.file}: the network gives {size} for {batch.shape[1:3]} pixels')
         if flip:
             output = (output[:1] + output[1:, :, ::-1]) / 2
@@ -85,9 +95,8 @@ def most_probable(probability, size, classes):
     scored = classes.scored
     if probability.shape[-1] == 1:
         probability, scored = np.concatenate([1 - probability, probability], -1), [0, 1]
-    index = np.full(size, scored[0], np.uint8)
-    best = None
     planes = np.ascontiguousarray(np.moveaxis(probability, -1, 0))  # strided takes twice as long
+    index, best = np.full(size, scored[0], np.uint8), None
     for c in scored:
         plane = resize(planes[c], size, Image.Resampling.BILINEAR)
         if best is None:
@@ -99,11 +108,10 @@ def most_probable(probability, size, classes):
 
 
 def run(model, jobs, takers, flip=False):
-    """Paint each job once and give it to every taker: function(Painted).
+    """Paint each job once and give it to every taker: function(Painted), called in order on a
+    thread of their own, so that they hide behind the network. Returns: number of pictures."""
+    import keras
 
-    Takers are called in order, on a thread of their own, so that they hide behind the network.
-    Returns: number of pictures.
-    """
     bar, waiting = keras.utils.Progbar(len(jobs), unit_name='image'), deque()
     with ThreadPoolExecutor(1) as pool:
         for i, painted in enumerate(paint(model, jobs, flip)):
@@ -116,40 +124,28 @@ def run(model, jobs, takers, flip=False):
     return len(jobs)
 
 
-def source_of(file):
-    """What a mask says of the picture that it is of: a hash of its path."""
-    return hashlib.sha1(os.fsencode(Path(file).resolve())).hexdigest()
-
-
 class Masks:
-    """Writes <name>.png colour masks to a folder, overlays with a legend to its overlay/.
+    """Writes <name>.png colour masks to a folder, overlays with a legend to its overlay/, or
+    picture and mask next to each other to side-by-side/.
 
     Where two pictures have one name, the second's is <name>-2, also when the first was painted
     earlier: a mask tells by a text chunk which picture it is of.
 
-    Args:
-        files: all that will come.
-        opacity: of the class colours over the picture. side_by_side: the picture and its mask next
-            to each other, into side-by-side/, instead of overlays.
-    Raises: InputError where the folder cannot be written, or a mask would overwrite a picture.
+    Args: files: all that will come. settings: of them opacity (of the class colours over the
+        picture) and side_by_side.
+    Raises: InputError where the folder cannot be written, or a file is there that this program did
+        not write.
     """
 
-    def __init__(self, folder, files, classes, opacity=0.5, side_by_side=False):
-        self.folder, self.classes, self.opacity = make_folder(folder), classes, opacity
-        self.side_by_side = side_by_side
+    def __init__(self, folder, files, classes, settings):
+        self.folder, self.classes, self.settings = make_folder(folder), classes, settings
         self.names = dict(zip(files, unique_names(files, self._occupied)))
-        taken = {Path(file).resolve() for file in files}
-        for file, name in self.names.items():
-            if (self.folder / f'{name}.png').resolve() in taken:
-                raise InputError(
-                    f'{self.folder / name}.png: the mask of {file} would overwrite this picture; '
-                    'name another folder with --output'
-                )
         again = [f'{f} as {name}' for f, name in self.names.items() if name != Path(f).stem]
         if again:
             more = f' and {len(again) - 5} more' * (len(again) > 5)
             print(f'Pictures of the same name, written as another: {", ".join(again[:5])}{more}')
-        self.shown = make_folder(self.folder / ('side-by-side' if side_by_side else 'overlay'))
+        kind = 'side-by-side' if settings.side_by_side else 'overlay'
+        self.shown = make_folder(self.folder / kind)
         for name in self.names.values():
             refuse_foreign(self.folder / f'{name}.png')
             refuse_foreign(self.shown / f'{name}.jpg')
@@ -159,22 +155,26 @@ class Masks:
         if not mask.exists() or not is_ours(mask):
             return False
         with Image.open(mask) as picture:
-            return picture.info.get('Source') not in (None, source_of(file))
+            return picture.info.get('Source') not in (None, _source(file))
 
     def __call__(self, painted):
         if painted.job.file not in self.names:  # one that is scored only
             return
-        name, classes = self.names[painted.job.file], self.classes
-        mask = indices_to_colours(painted.index, classes)
-        report.save_picture(mask, self.folder / f'{name}.png', source_of(painted.job.file))
-        image = to_bytes(painted.image)
-        rgb = np.ascontiguousarray(np.broadcast_to(image, (*painted.index.shape, 3)))
-        if self.side_by_side:
+        name, index = self.names[painted.job.file], painted.index
+        mask = indices_to_colours(index, self.classes)
+        report.save_picture(mask, self.folder / f'{name}.png', _source(painted.job.file))
+        rgb = np.ascontiguousarray(np.broadcast_to(to_bytes(painted.image), mask.shape))
+        if self.settings.side_by_side:
             picture = report.side_by_side(rgb, mask)
         else:
-            picture = report.overlay(rgb, painted.index, classes, self.opacity)
-        picture = np.vstack([picture, report.legend(classes, picture.shape[1])])
+            picture = report.overlay(rgb, index, self.classes, self.settings.opacity)
+        picture = np.vstack([picture, report.legend(self.classes, picture.shape[1])])
         report.save_picture(picture, self.shown / f'{name}.jpg')
+
+
+def _source(file):
+    """What a mask says of the picture that it is of: a hash of its path."""
+    return hashlib.sha1(os.fsencode(Path(file).resolve())).hexdigest()
 
 
 class Score:
@@ -191,8 +191,76 @@ class Score:
         if job.truth is None:
             return
         truth = job.truth()
-        same_size(job.file, index, job.label, truth)
-        self.counts = self.counts + confusion(truth, index, self.classes)
+        metrics.same_size(job.file, index, job.label, truth)
+        self.counts = self.counts + metrics.confusion(truth, index, self.classes)
         self.images += 1
         if self.each:
             self.each(job.file.name, to_bytes(painted.image), truth, index)
+
+
+def paint_and_score(model, data, folder, settings):
+    """Paint the test images of a run and score those with labels, each of them once; where the test
+    images have none, the validation images are scored beside. All of it goes to the run's folder,
+    CamVid's masks to CamVid/testpred too, where the article has them."""
+    split, scored = data.scored()
+    painted = data.splits.get('test') or scored
+    shown = settings.output or folder / 'masks'
+    masks = Masks(shown, [image for image, _ in painted], data.classes, settings)
+    page = report.Report(folder / 'report.html', data.classes)
+    score = Score(data.classes, page.add)
+    pairs = painted if painted is scored or split == 'test' else [*painted, *scored]
+    run(model, jobs_of(model, pairs, data.formats), [masks, score], settings.flip)
+    history = read_progress(folder)['history']
+    report.to_png(report.curves_figure(history), folder / 'curves.png')
+    about = dict(split=split, images=score.images, of=str(folder / BEST), flip=settings.flip)
+    _conclude(score.counts, data.classes, about, folder / 'scores.json', page, settings, history)
+    if settings.data == 'CamVid' and not (settings.images or settings.output):
+        how = dict(copy_function=copy_whole, dirs_exist_ok=True)
+        shown = shutil.copytree(shown, 'CamVid/testpred', **how)
+    print(
+        f'Masks: {shown}/, overlays: {shown}/{masks.shown.name}/, report: {folder}/report.html, '
+        f'curves: tensorboard --logdir {settings.log}'
+    )
+
+
+def paint_files(model, path, pictures, settings):
+    """Masks of files, folders or globs, into predicted/<model>/ or settings.output."""
+    files = find_pictures(pictures or [settings.images or Path(settings.data) / 'test'])
+    name = path.parent.name if path.name == BEST else path.stem
+    masks = Masks(settings.output or Path('predicted') / name, files, model.about.classes, settings)
+    count = run(model, jobs_of(model, [(file, None) for file in files]), [masks], settings.flip)
+    print(f'{count} masks in {masks.folder}/')
+
+
+def evaluate(settings, flags, model=None, path=None):
+    """Print the scores of a model, or of the masks that flags name; write scores.json, and the
+    report where it is asked for."""
+    about = model and model.about
+    data = load(settings, classes=about and about.classes, prefer=about and about.formats)
+    if data.errors:
+        raise InputError(data.errors[0])
+    (split, pairs), masks, page = data.scored(), flags.get('masks'), flags.get('report')
+    page = report.Report(page, data.classes) if page else None
+    each = page and page.add
+    if model:
+        score = Score(data.classes, each)
+        run(model, jobs_of(model, pairs, data.formats), [score], settings.flip)
+        counts = score.counts
+    else:
+        counts = metrics.evaluate_masks(masks, pairs, data.classes, data.formats, each)
+    about = dict(split=split, images=len(pairs), of=str(masks or path), flip=settings.flip)
+    _conclude(counts, data.classes, about, flags.get('scores', 'scores.json'), page)
+
+
+def _conclude(counts, classes, about, path, page, settings=None, history=None):
+    """Print the table of scores and what it warns of; write scores.json and the report."""
+    what = '' if about['split'] == 'test' else ' (not a test score)'
+    print(f'{about["of"]} on the {about["split"]} split, {about["images"]} images{what}')
+    print(metrics.format_scores(metrics.scores(counts), classes))
+    lines = metrics.warnings(counts, classes, (history or {}).get('val_loss', ()))
+    for line in lines:
+        print(f'Note: {line}')
+    metrics.write_scores(path, counts, classes, **about)
+    if page:
+        shown = asdict(settings) if settings else {'scored': about['of']}
+        page.write(counts, shown, versions(), history, about['split'], lines)

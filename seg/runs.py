@@ -2,54 +2,47 @@
 
 import json
 import os
-import shutil
 import time
+from dataclasses import asdict
 from pathlib import Path
 
-from seg.files import InputError, remove_parts, whole_file, write_json
+from seg.files import InputError, copy_whole, remove_parts, write_json
+from seg.settings import versions
 
 BEST = 'best.hdf5'
 
 
-def new_run(log, name, settings, versions):
-    """A fresh folder log/<time>-<name> with settings.json in it."""
+def new_run(settings):
+    """A fresh folder log/<time>-<preset> with settings.json in it."""
     stamp = time.strftime('%Y%m%d-%H%M%S')
     for suffix in ('', *(f'-{i}' for i in range(2, 100))):
-        run = Path(log) / f'{stamp}-{name}{suffix}'
+        run = Path(settings.log) / f'{stamp}-{settings.preset}{suffix}'
         try:
             run.mkdir(parents=True)
             break
         except FileExistsError:
             continue
         except OSError as e:
-            raise InputError(
-                f'{log}: cannot write there ({e.strerror}); name another with --log'
-            ) from None
-    write_settings(run, settings, versions)
+            where = f'{settings.log}: cannot write there ({e.strerror})'
+            raise InputError(f'{where}; name another with --log') from None
+    write_settings(run, settings)
     return run
 
 
-def write_settings(run, settings, versions):
-    content = {'settings': settings, 'versions': versions}
+def write_settings(run, settings):
+    content = {'settings': asdict(settings), 'versions': versions()}
     write_json(run / 'settings.json', content, replace=True)
 
 
 def find_run(log, name=''):
-    """The run folder to go on with: log/<name>, a path, or the last one begun.
-
-    Raises: InputError where there is none, or nothing to go on with.
-    """
+    """The run folder to go on with: log/<name>, a path, or the last one begun; else InputError."""
+    runs = [p.parent for p in Path(log).glob('*/settings.json')]
     if name:
-        run = next((r for r in (Path(name), Path(log) / name) if r.is_dir()), None)
-    else:
-        runs = [p.parent for p in Path(log).glob('*/settings.json')]
-        run = max(runs, key=lambda r: (r / 'settings.json').stat().st_mtime, default=None)
-    if run is None or not (run / 'settings.json').is_file():
-        raise InputError(
-            f'--resume: expected a run in {log}/, found {name or "none"}; start anew without '
-            '--resume'
-        )
-    return run
+        runs = [r for r in (Path(name), Path(log) / name) if (r / 'settings.json').is_file()][:1]
+    if not runs:
+        found = f'expected a run in {log}/, found {name or "none"}'
+        raise InputError(f'--resume: {found}; start anew without --resume')
+    return max(runs, key=lambda r: (r / 'settings.json').stat().st_mtime)
 
 
 def read_progress(run):
@@ -60,32 +53,36 @@ def read_progress(run):
         return json.loads(str(saved['progress']))
 
 
-def publish(run, target, log):
-    """Make `target` an atomic copy of the run's best model.
+def publish(run, settings):
+    """Make settings.model an atomic copy of the run's best model.
 
     What it replaces is kept as <name>.<time of its last change>, unless it is a copy of a run that
     still has its model.
     """
     from seg.modelfile import load_model, read_about, save_model
 
-    target, best = Path(target), run / BEST
+    target, best = Path(settings.model), run / BEST
     if target.exists():
         try:
-            name = read_about(target).run
+            name = read_about(target).run or '?'
         except Exception:  # no model of ours
-            name = ''
-        if not name or not (run.parent / name / BEST).exists() | (Path(log) / name / BEST).exists():
-            stamp = time.strftime('%Y%m%d-%H%M%S', time.localtime(target.stat().st_mtime))
-            names = (f'{target.stem}.{stamp}{end}{target.suffix}' for end in ('', *range(2, 999)))
-            kept = next(p for n in names if not os.path.lexists(p := target.with_name(n)))
-            try:
-                os.link(target, kept)  # a copy that fails leaves the file under its own name, too
-            except OSError:  # a disk without links
-                os.replace(target, kept)
-            print(f'\nThe last {target} is kept as {kept}')
+            name = '?'
+        if not any((log / name / BEST).exists() for log in (run.parent, Path(settings.log))):
+            _keep(target)
     if target.suffix == '.keras':  # another format: a copy of the network, not of the file
         save_model(load_model(best), target)
     else:
-        with whole_file(target, replace=True) as beside:
-            shutil.copyfile(best, beside)
+        copy_whole(best, target, replace=True)
     remove_parts(target.parent)
+
+
+def _keep(target):
+    """Give a file another name, too, before it is replaced."""
+    stamp = time.strftime('%Y%m%d-%H%M%S', time.localtime(target.stat().st_mtime))
+    names = (f'{target.stem}.{stamp}{end}{target.suffix}' for end in ('', *range(2, 999)))
+    kept = next(p for name in names if not os.path.lexists(p := target.with_name(name)))
+    try:
+        os.link(target, kept)  # a copy that fails leaves the file under its own name, too
+    except OSError:  # a disk without links
+        os.replace(target, kept)
+    print(f'\nThe last {target} is kept as {kept}')

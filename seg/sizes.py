@@ -24,8 +24,7 @@ def resize(array, size, resample):
     plane = Image.fromarray(np.ascontiguousarray(array, np.float32)).resize(size[::-1], resample)
     if array.dtype.kind == 'f':
         return np.asarray(plane)
-    top = np.iinfo(array.dtype).max
-    return np.asarray(plane).round().clip(0, top).astype(array.dtype)
+    return np.asarray(plane).round().clip(0, np.iinfo(array.dtype).max).astype(array.dtype)
 
 
 @dataclass(frozen=True)
@@ -33,8 +32,7 @@ class SizeRule:
     """kind 'pad': scaled to fit into height x width, its aspect kept; the rest goes on with the
     picture's edge and has no class. 'stretch': scaled to it whatever the aspect. 'whole': the
     training pictures have just that size; others are padded. Without height and width every
-    picture keeps its own size, padded to a multiple of STEP.
-    """
+    picture keeps its own size, padded to a multiple of STEP."""
 
     kind: str = 'pad'
     height: int | None = None
@@ -49,28 +47,24 @@ class SizeRule:
     def inner_size(self, shape):
         """(h, w) that the picture itself takes of that input, from its upper left corner."""
         height, width = self.input_size(shape)
-        if not (self.height and self.width):
-            return tuple(shape[:2])
-        if self.kind == 'stretch':
+        if self.kind == 'stretch' and self.height and self.width:
             return height, width
-        scale = min(height / shape[0], width / shape[1])
+        scale = min(height / shape[0], width / shape[1]) if self.height and self.width else 1
         return tuple(max(1, round(side * scale)) for side in shape[:2])
 
-    def _padded(self, array, shape, **how):
-        pads = [(0, whole - part) for whole, part in zip(self.input_size(shape), array.shape)]
-        if not any(after for _, after in pads):
-            return array
-        return np.pad(array, [*pads, (0, 0)][: array.ndim], **how)
+    def _fit(self, array, resample, **padding):
+        small = resize(array, self.inner_size(array.shape), resample)
+        height, width = self.input_size(array.shape)
+        pads = [(0, height - small.shape[0]), (0, width - small.shape[1]), (0, 0)]
+        return np.pad(small, pads[: array.ndim], **padding) if np.any(pads) else small
 
     def image(self, image):
         """(H, W, C) -> the network's input of it, of the same dtype, anti-aliased."""
-        small = resize(image, self.inner_size(image.shape), Image.Resampling.LANCZOS)
-        return self._padded(small, image.shape, mode='edge')
+        return self._fit(image, Image.Resampling.LANCZOS, mode='edge')
 
     def label(self, label):
         """uint8 (H, W) -> the label of that input, nearest-neighbour."""
-        small = resize(label, self.inner_size(label.shape), Image.Resampling.NEAREST)
-        return self._padded(small, label.shape, constant_values=NO_CLASS)
+        return self._fit(label, Image.Resampling.NEAREST, constant_values=NO_CLASS)
 
     def crop(self, output, shape):
         """The part of a network's output (h, w, ...) that is the picture of `shape`."""

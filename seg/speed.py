@@ -32,14 +32,9 @@ def _fuse(layer):
             return plain(x, training=training, mask=mask)
         from tensorflow import raw_ops, shape, zeros
 
+        learned = dict(scale=layer.gamma.value, offset=layer.beta.value, epsilon=layer.epsilon)
         y, mean, variance, *_ = raw_ops.FusedBatchNormV3(
-            x=x,
-            scale=layer.gamma.value,
-            offset=layer.beta.value,
-            mean=zeros(0),
-            variance=zeros(0),
-            epsilon=layer.epsilon,
-            is_training=True,
+            x=x, mean=zeros(0), variance=zeros(0), is_training=True, **learned
         )
         n = ops.cast(ops.prod(shape(x)[:-1]), variance.dtype)  # it divides by n - 1, Keras by n
         new = mean, variance * (n - 1) / n
@@ -120,10 +115,7 @@ def _kernel_gradient(x, dy, kernel_shape, rates):
     taps = []
     for i in range(rows):
         for j in range(columns):
-            at = [
-                reach[0] + sign * (i * rates[0] - reach[0]),
-                reach[1] + sign * (j * rates[1] - reach[1]),
-            ]
+            at = [r + sign * (k * rate - r) for r, k, rate in zip(reach, (i, j), rates)]
             there = tf.reshape(tf.slice(padded, [0, *at, 0], size), [-1, moved.shape[-1]])
             pair = (still, there) if sign < 0 else (there, still)
             taps.append(tf.matmul(*pair, transpose_a=True))
@@ -159,27 +151,23 @@ class Muon(keras.optimizers.Muon):
         return ops.matmul(x, factor) if tall else ops.matmul(factor, x)
 
 
-def make_optimizer(model, name='adam', learning_rate=1e-3, weight_decay=0.0, ema=0.0):
+def make_optimizer(model, settings, learning_rate):
     """Adam, or AdamW where weights decay, or Muon.
 
-    ema: momentum of an average of the weights that the optimizer keeps (Polyak and Juditsky, 1992);
-    batch norm's statistics are then averaged over as many steps.
+    settings: of them optimizer, weight_decay and ema, the momentum of an average of the weights
+    (Polyak and Juditsky, 1992); batch norm's statistics are then averaged over as many steps.
     """
+    decay, ema = settings.weight_decay, settings.ema
     averaging = dict(use_ema=True, ema_momentum=ema) if ema else {}
     for layer in model.layers if ema else ():
         if isinstance(layer, layers.BatchNormalization):
             layer.momentum = ema
-    if name == 'muon':
+    if settings.optimizer == 'muon':
         kernels = [layer.name for layer in model.layers if hasattr(layer, 'kernel')]
-        optimizer = Muon(
-            learning_rate,
-            weight_decay=weight_decay,
-            adam_weight_decay=weight_decay,
-            exclude_layers=[kernels[0], kernels[-1]],
-            **averaging,
-        )
+        ends = [kernels[0], kernels[-1]]
+        averaging |= dict(weight_decay=decay, adam_weight_decay=decay, exclude_layers=ends)
+        optimizer = Muon(learning_rate, **averaging)
     else:
-        decay = weight_decay or None
-        optimizer = keras.optimizers.Adam(learning_rate, weight_decay=decay, **averaging)
+        optimizer = keras.optimizers.Adam(learning_rate, weight_decay=decay or None, **averaging)
     optimizer.exclude_from_weight_decay(var_names=['gamma', 'beta', 'bias'])
     return optimizer

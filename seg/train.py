@@ -22,7 +22,7 @@ from seg import metrics, report
 from seg.check import class_weights
 from seg.classes import indices_to_colours
 from seg.files import InputError, whole_file
-from seg.losses import compile_model, make_loss
+from seg.losses import compile_model, make_loss, one_hot
 from seg.modelfile import ModelCheckpoint, load_weights, plain_network, save_model
 from seg.predict import Job, paint
 from seg.readers import to_bytes
@@ -38,11 +38,10 @@ class Interrupted(Exception):
 def prepared(settings):
     """Build the network of a run in here: its random start follows from the seed, its layers
     multiply in bfloat16 where that is asked for."""
-    if settings.ema and keras.backend.backend() != 'tensorflow':  # Keras' swap fails at jax's end
-        raise InputError(
-            f'--ema {settings.ema} works on the tensorflow backend only, this is '
-            f'{keras.backend.backend()}; add --ema 0, or leave KERAS_BACKEND out'
-        )
+    backend = keras.backend.backend()
+    if settings.ema and backend != 'tensorflow':  # Keras' swap fails at jax's end
+        found = f'--ema {settings.ema} works on the tensorflow backend only, this is {backend}'
+        raise InputError(f'{found}; add --ema 0, or leave KERAS_BACKEND out')
     keras.utils.set_random_seed(settings.seed)
     keras.config.set_dtype_policy('mixed_bfloat16' if settings.bfloat16 else 'float32')
     try:
@@ -61,41 +60,31 @@ def fit(model, stream, val_pairs, settings, run, balance=None):
         val_pairs: sequence of (image, label), as they are, with `.pairs` of their paths.
         run: Path of the run's folder. Where it holds a state.npz the training goes on from there.
         balance: what a pixel of each class counts, default 1.
-    Returns: {name: [value of each epoch]}. Raises: InputError, Interrupted.
+    Raises: InputError, Interrupted.
     """
     logits = keras.Model(model.inputs, model.layers[-1].input, name=model.name)
     activation = keras.activations.serialize(model.layers[-1].activation)
-    optimizer = make_optimizer(
-        *(logits, settings.optimizer, learning_rate(settings), settings.weight_decay, settings.ema)
-    )
+    optimizer = make_optimizer(logits, settings, learning_rate(settings))
     compile_model(logits, model.about.classes, optimizer, settings.loss, balance, activation)
     if settings.weights and not (run / 'state.npz').exists():  # a resumed run has its own
         load_weights(model, settings.weights)
     plain = plain_network(model)
-    plain.about = model.about
     guard = Guard(settings, stream, run)
     validation = Validation(plain, val_pairs, logits.loss.__name__, balance, activation, guard)
-    average = keras.callbacks.SwapEMAWeights(swap_on_epoch=True) if settings.ema else None
+    average = [keras.callbacks.SwapEMAWeights(swap_on_epoch=True)] if settings.ema else []
     best = Best(plain, run, settings)
     state = State(run / 'state.npz', best, average)
     epoch = state.load(logits)
     if epoch >= settings.epochs:
         print(f'{run} has done its {epoch} epochs')
-        return state.history
-    batches = stream.batches(epoch * settings.steps * settings.batch_size)
-    callbacks = [
-        *([average] if average else []),  # first: the others see the average
-        validation,
-        guard,
-        Estimate(settings, len(val_pairs), epoch),
-        best,
-        Board(run, validation, state.history),
-        state,
-    ]
+        return
+    # The average comes first: the others see it.
+    callbacks = [*average, validation, guard, Estimate(settings, len(val_pairs), epoch), best]
+    callbacks += [Board(run, validation, state.history), state]
     try:
         with guard:
             logits.fit(
-                batches,
+                stream.batches(epoch * settings.steps * settings.batch_size),
                 shuffle=False,
                 steps_per_epoch=settings.steps,
                 epochs=settings.epochs,
@@ -106,11 +95,8 @@ def fit(model, stream, val_pairs, settings, run, balance=None):
         broken = stream.pairs.error
         if 'No space left' in str(e):
             broken = InputError(f'{run}: the disk is full; free space there, then --resume')
-        if broken:
-            raise broken from None
-        raise
-    publish(run, settings.model, settings.log)
-    return state.history
+        raise (broken or e) from None
+    publish(run, settings)
 
 
 def balanced(data):
@@ -129,9 +115,8 @@ def learning_rate(settings):
     if settings.schedule == 'constant':
         return rate
     warm_up = total // 20
-    return keras.optimizers.schedules.CosineDecay(
-        rate / 10, total - warm_up, warmup_target=rate, warmup_steps=warm_up
-    )
+    how = dict(warmup_target=rate, warmup_steps=warm_up)
+    return keras.optimizers.schedules.CosineDecay(rate / 10, total - warm_up, **how)
 
 
 class Validation(keras.callbacks.Callback):
@@ -141,8 +126,8 @@ class Validation(keras.callbacks.Callback):
     def __init__(self, plain, pairs, loss, balance, activation, guard, shown=4):
         super().__init__()
         self.plain, self.guard, self.pairs = plain, guard, pairs
-        self.classes, self.n = plain.about.classes, plain.output_shape[-1]
-        self.loss = make_loss(loss, self.classes, self.n, activation, balance, on_logits=False)
+        self.classes, n = plain.about.classes, plain.output_shape[-1]
+        self.loss = make_loss(loss, self.classes, n, activation, balance, on_logits=False)
         # Evenly over the set: neighbouring frames of a video look alike.
         self.places = {int(i) for i in np.linspace(0, len(pairs) - 1, shown).round()}
         self.counts, self.shown = None, []
@@ -150,30 +135,26 @@ class Validation(keras.callbacks.Callback):
     def on_epoch_end(self, epoch, logs=None):
         if any(layer.compute_dtype != 'float32' for layer in self.model.layers):
             self.plain.set_weights(self.model.get_weights())
-        jobs = [
-            Job(image, partial(self._part, i, 0), partial(self._part, i, 1), label)
-            for i, (image, label) in enumerate(self.pairs.pairs)
-        ]
-        self.counts, self.shown, losses = 0, [], []
+        held, losses = {}, []
+
+        def read(i):
+            image, held[i] = self.pairs[i]
+            return image
+
+        numbered = enumerate(self.pairs.pairs)
+        jobs = [Job(image, partial(read, i), None, label) for i, (image, label) in numbered]
+        self.counts, self.shown = 0, []
         for i, painted in enumerate(paint(self.plain, jobs)):
-            self.guard.on_test_batch_end(i)
-            truth = painted.job.truth()
+            self.guard.stop_if_asked()
+            truth = held.pop(i)
             self.counts = self.counts + metrics.confusion(truth, painted.index, self.classes)
-            label = self.plain.about.rule.label(truth)
-            losses.append(float(self.loss(self._one_hot(label)[None], painted.output[None])))
+            y = one_hot(self.plain.about.rule.label(truth)[None], self.plain.output_shape[-1])
+            losses.append(float(self.loss(y.numpy(), painted.output[None])))
             if i in self.places:
                 self.shown.append((to_bytes(painted.image), truth, painted.index))
         scores = metrics.scores(self.counts)
         logs['val_loss'] = float(np.mean(losses))
         logs['val_accuracy'], logs['val_miou'] = scores['accuracy'], scores['miou']
-
-    def _part(self, i, which):
-        return self.pairs[i][which]
-
-    def _one_hot(self, label):
-        if self.n == 1:
-            return np.where(label == 255, np.float32(-1), label.astype(np.float32))[..., None]
-        return np.eye(256, self.n, dtype=np.float32)[label]
 
 
 class Best(ModelCheckpoint):
@@ -181,20 +162,18 @@ class Best(ModelCheckpoint):
 
     def __init__(self, plain, run, settings):
         mode = 'min' if settings.monitor == 'val_loss' else 'max'
-        super().__init__(
-            run / BEST, monitor=settings.monitor, verbose=1, mode=mode, save_best_only=True
-        )
+        super().__init__(run / BEST, settings.monitor, verbose=1, save_best_only=True, mode=mode)
         self.plain, self.run, self.settings = plain, run, settings
 
     def save(self, path):
         save_model(self.plain, path)
-        publish(self.run, self.settings.model, self.settings.log)
+        publish(self.run, self.settings)
 
 
 class State(keras.callbacks.Callback):
     """Weights, optimizer, epoch, best value and history after each epoch, in one whole file."""
 
-    def __init__(self, path, best, average=None):
+    def __init__(self, path, best, average=()):
         super().__init__()
         self.path, self.best, self.average, self.history = path, best, average, {}
 
@@ -209,29 +188,21 @@ class State(keras.callbacks.Callback):
                     variable.assign(saved[f'v{i}'])
                 progress = json.loads(str(saved['progress']))
         except Exception as e:
-            raise InputError(
-                f'{self.path}: expected the state of this training, could not read it '
-                f'({str(e)[:100]}); start anew without --resume'
-            ) from None
+            found = f'expected the state of this training, could not read it ({str(e)[:100]})'
+            raise InputError(f'{self.path}: {found}; start anew without --resume') from None
         self.best.best, self.history = progress['best'], progress['history']
-        if self.average:  # as saved: the average in the model, and the weights in its place
-            self.average._ema_weights_in_model = True
+        for average in self.average:  # as saved: it is in the model, and the weights in its place
+            average._ema_weights_in_model = True
         return progress['epoch']
 
     def on_epoch_end(self, epoch, logs=None):
         rate = keras.ops.convert_to_numpy(self.model.optimizer.learning_rate)
         for name, value in {**logs, 'learning_rate': rate}.items():
             self.history.setdefault(name, []).append(float(value))
-        best = self.best.best
-        progress = {
-            'epoch': epoch + 1,
-            'history': self.history,
-            'best': None if best is None else float(best),
-        }
-        values = {
-            f'v{i}': keras.ops.convert_to_numpy(v)
-            for i, v in enumerate(self._variables(self.model))
-        }
+        best = None if self.best.best is None else float(self.best.best)
+        progress = {'epoch': epoch + 1, 'history': self.history, 'best': best}
+        numbered = enumerate(self._variables(self.model))
+        values = {f'v{i}': keras.ops.convert_to_numpy(v) for i, v in numbered}
         with whole_file(self.path, replace=True) as beside:
             np.savez(beside, progress=json.dumps(progress), **values)
 
@@ -267,10 +238,7 @@ class Guard(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch, logs=None):
         if not math.isfinite(logs['val_loss']):
-            raise InputError(
-                f'the validation loss is {logs["val_loss"]} after epoch {epoch + 1}; a learning '
-                f'rate too high (try a tenth) or a damaged picture. {self._kept()}'
-            )
+            self._stop(f'validation loss is {logs["val_loss"]} after epoch {epoch + 1}')
 
     def on_train_batch_end(self, batch, logs=None):
         self.first = self.first or max(logs['loss'], 1)
@@ -278,18 +246,18 @@ class Guard(keras.callbacks.Callback):
             size = self.settings.batch_size
             files = self.stream.files((self.epoch * self.settings.steps + batch) * size, size)
             rate = float(keras.ops.convert_to_numpy(self.model.optimizer.learning_rate))
-            raise InputError(
-                f'the loss is {logs["loss"]} at step {batch + 1} of epoch {self.epoch + 1}, '
-                f'learning rate {rate:g}, batch {", ".join(map(str, files))}. Likely causes: a '
-                f'learning rate too high (try a tenth), a damaged picture. {self._kept()}'
-            )
-        self.on_test_batch_end(batch)
+            where = f'step {batch + 1} of epoch {self.epoch + 1}, learning rate {rate:g}'
+            self._stop(f'loss is {logs["loss"]} at {where}, batch {", ".join(map(str, files))}')
+        self.stop_if_asked()
 
-    def _kept(self):
-        best = self.run / BEST
-        return f'{best} holds the last good model.' if best.exists() else 'No epoch was finished.'
+    def _stop(self, what):
+        best, kept = self.run / BEST, 'No epoch was finished.'
+        if best.exists():
+            kept = f'{best} holds the last good model.'
+        cause = 'Likely causes: a learning rate too high (try a tenth), a damaged picture'
+        raise InputError(f'the {what}. {cause}. {kept}')
 
-    def on_test_batch_end(self, batch, logs=None):
+    def stop_if_asked(self):
         if self.interrupted:
             raise Interrupted
 
@@ -302,32 +270,24 @@ class Estimate(keras.callbacks.Callback):
     def __init__(self, settings, val_images, epoch):
         super().__init__()
         self.settings, self.epochs = settings, settings.epochs - epoch
-        self.val_images, self.seconds = val_images, None
+        self.val_images, self.said = val_images, False
 
     def on_train_batch_end(self, batch, logs=None):
-        if self.seconds is not None:
+        s, last = self.settings, min(self.last, self.settings.steps - 1)
+        if self.said or last < 1:
             return
-        last = min(self.last, self.settings.steps - 1)
         if batch == min(self.first, last - 1):
             self.begin = time.perf_counter(), batch
-        elif batch == last and last > 0:
+        elif batch == last:
             step = (time.perf_counter() - self.begin[0]) / (batch - self.begin[1])
             # Scoring an image takes about a third of training on it: no backward pass.
-            val = step / self.settings.batch_size * self.val_images / 3
-            self.seconds = self.epochs * (step * self.settings.steps + val)
-            print(
-                f'\nThe whole run takes about {duration(self.seconds)} on this machine '
-                f'({step:.2f} s a step).' + self.advice()
-            )
-
-    def advice(self):
-        filters = self.settings.filters
-        if self.seconds < 3600 or filters <= 16:
-            return ''
-        return (
-            f' To shorten it: --preset fast, --filters 16 (about '
-            f'{duration(self.seconds * 20 / filters)} or less), or a GPU (README).'
-        )
+            seconds = self.epochs * step * (s.steps + self.val_images / s.batch_size / 3)
+            line = f'The whole run takes about {duration(seconds)} on this machine'
+            if seconds >= 3600 and s.filters > 16:
+                less = duration(seconds * 20 / s.filters)
+                line += f'; to shorten it: --preset fast, --filters 16 ({less} or less), or a GPU'
+            print(f'\n{line} ({step:.2f} s a step).')
+            self.said = True
 
 
 def duration(seconds):

@@ -4,6 +4,7 @@ import inspect
 import re
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -318,7 +319,7 @@ def test_shift_flip_and_rotation_do_as_documented():
         return np.argwhere(transforms.warp(image, tf.constant(label), matrix)[1]).tolist()
 
     assert moved(tx=1) == [[1, 3]] and moved(ty=2) == [[2, 1]]  # rows; columns
-    assert moved(flip_horizontal=1) == [[2, 9]] and moved(flip_vertical=1) == [[6, 3]]
+    assert moved(flip_x=1) == [[2, 9]] and moved(flip_y=1) == [[6, 3]]
     assert moved(theta=180) == [[6, 9]]  # about the centre
 
 
@@ -845,7 +846,7 @@ def test_help_and_mistakes_need_no_tensorflow():
 class Stub:
     """Ten drawn pairs, as datapre.Pairs gives them."""
 
-    rule, channels, dtype = SizeRule('whole', 24, 32), 3, np.uint8
+    rule, data, dtype = SizeRule('whole', 24, 32), SimpleNamespace(channels=3), np.uint8
 
     def __len__(self):
         return 10

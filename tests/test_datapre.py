@@ -23,13 +23,13 @@ from datapre import (
     trainGenerator,
     valGenerator,
 )
-from seg import augment, sources
+from seg import augment, readers
 from seg.classes import CAMVID, numbered_classes
 from seg.files import InputError, pair_files
 from seg.readers import read_label, read_raws, recognise
 from seg.settings import Settings
 from seg.sizes import SizeRule
-from seg.sources import load
+from seg.sources import DataSet, load
 
 testGenerator.__test__ = False  # not one of pytest's
 AUG = dict(
@@ -54,7 +54,9 @@ def smooth(shape, seed=0):
 def pairs_of(folder, split='train', rule=WHOLE, classes=CAMVID, **kwargs):
     files = pair_files(folder / split, folder / f'{split}annot')
     formats = recognise(read_raws([label for _, label in files]), classes)[0]
-    return Pairs(files, classes, formats, rule, **kwargs)
+    room, looked = kwargs.pop('room', None), kwargs.pop('looked', {})
+    data = DataSet('', '', {'train': files}, looked, classes, '', formats, rule, **kwargs)
+    return Pairs(data, 'train', rule, room)
 
 
 def counted(monkeypatch, *modules):
@@ -139,7 +141,7 @@ def test_validation_pairs_are_every_pair_once_untouched(drawn):
     for size in (None, (32, 32)):
         train, val = read_pairs(load(Settings(data=str(drawn), size=size)))
         assert train.rule.input_size(()) == (size or (48, 64)) and val.rule is None
-        assert [len(p) for p in (train, val)] == [8, 3] and train.classes == CAMVID
+        assert [len(p) for p in (train, val)] == [8, 3] and train.data.classes == CAMVID
         assert [path.name for path, _ in val.pairs] == [f'val_{i:04}.png' for i in range(3)]
         for (image, label), files in zip(val, val.pairs, strict=True):
             assert (image == np.asarray(Image.open(files[0]))).all()
@@ -149,7 +151,7 @@ def test_validation_pairs_are_every_pair_once_untouched(drawn):
 def test_a_label_is_decoded_once(tmp_path, monkeypatch):
     """The check before a training has read them; the training does not do it again."""
     folder = write_set(tmp_path, n=6)
-    decoded = counted(monkeypatch, sources, datapre)
+    decoded = counted(monkeypatch, readers, datapre)
     data = load(Settings(data=str(folder)))
     train, val = read_pairs(data)
     labels = [label for pairs in (train, val) for _, label in pairs.pairs]
@@ -495,7 +497,9 @@ def test_sixteen_bit_and_jpeg_images(tmp_path):
 def test_every_camvid_pixel_keeps_its_class(camvid):
     """The article's arguments on real labels: all pixels in one class, shares as in the files."""
     files = pair_files(camvid / 'val', camvid / 'valannot')[:6]
-    pairs = Pairs(files, CAMVID, {'grey': 'index'}, SizeRule('whole', 360, 480))
+    rule = SizeRule('whole', 360, 480)
+    data = DataSet('', '', {'train': files}, {}, CAMVID, '', {'grey': 'index'}, rule)
+    pairs = Pairs(data, 'train', rule)
     stored = sum(np.bincount(read_label(p, CAMVID).ravel(), minlength=13) for _, p in pairs.pairs)
     _, y = next(iter(train_batches(pairs, 6, 13, ARTICLE)))
     np.testing.assert_array_equal(tf.reduce_sum(y, -1), 1)

@@ -172,7 +172,7 @@ def test_second_call_asks_nothing(folder, server, capsys):
     before = tree(folder)
     get(folder, server)
     assert server.requests == 1 and tree(folder) == before
-    assert 'nothing to do' in capsys.readouterr().out
+    assert capsys.readouterr().out.count('20 files in 6 folders, verified') == 2
 
 
 def test_without_folder_and_into_new_parents(tmp_path, server):
@@ -309,7 +309,7 @@ def test_size_in_the_header_lies(folder, server, stated):
         assert body[at + name :].startswith(f'{TOP}/CamVid/train/liar.png'.encode())
         body[at + field : at + field + 4] = stated.to_bytes(4, 'little')
     server.body = bytes(body)
-    refused(folder, server, 'liar.png', 'CRC' if stated == 10 else 'not as long as stated')
+    refused(folder, server, 'liar.png', 'CRC' if stated == 10 else 'out of proportion')
 
 
 def test_damaged_member(folder, server):
@@ -333,7 +333,7 @@ def test_wrong_data_is_left(folder, server):
 
 def test_a_file_in_the_place_of_the_folder(tmp_path, server):
     (tmp_path / 'CamVid').write_bytes(b'mine')
-    refused(tmp_path / 'CamVid', server, 'expected a folder')
+    refused(tmp_path / 'CamVid', server, 'CamVid not written', 'move it away')
     assert server.requests == 0
 
 

@@ -164,7 +164,11 @@ def test_pictures_of_files_folders_and_globs(tmp_path):
     names = lambda *given: [p.name for p in find_pictures(given)]  # noqa: E731
     assert names(tmp_path / 'a') == ['1.JPG', '2.png']
     assert names(tmp_path / 'a' / '2.png', f'{tmp_path}/a/1*') == ['2.png', '1.JPG']
-    assert sorted(names(f'{tmp_path}/**/*')) == ['1.JPG', '2.png', '3.tif']
+    touch(tmp_path / 'a' / '.hidden', '4.png')
+    (tmp_path / 'a' / 'round').symlink_to(tmp_path / 'a')
+    for everything in ('**/*', '**'):
+        assert sorted(names(f'{tmp_path}/{everything}')) == ['1.JPG', '2.png', '3.tif']
+    assert names(f'{tmp_path}/a/**.png') == ['2.png'] and names(tmp_path / 'a/.hidden') == ['4.png']
     for nothing in ('a/no.png', 'a/*.gif', 'no'):
         with pytest.raises(InputError, match='expected a picture, a folder or a glob'):
             find_pictures([tmp_path / nothing])

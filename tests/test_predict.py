@@ -17,6 +17,7 @@ from seg.predict import Masks, Score, jobs_of, paint
 from seg.readers import read_raws, recognise
 from seg.report import Report
 from seg.scenes import draw_scene
+from seg.settings import Settings
 from seg.sizes import SizeRule
 
 SIZE = (48, 64)
@@ -54,7 +55,7 @@ def evaluate(model, pairs, flip=False, each=None):
 
 
 def predict_files(model, files, folder, **options):
-    masks = Masks(folder, files, model.about.classes, **options)
+    masks = Masks(folder, files, model.about.classes, Settings(**options))
     return predict.run(model, jobs_of(model, [(f, None) for f in files]), [masks])
 
 
@@ -190,7 +191,7 @@ def test_pictures_of_one_name_keep_their_masks(model, pairs, tmp_path, capsys):
 def test_a_picture_is_not_overwritten(model, pairs, tmp_path):
     Image.open(pairs[0][0]).save(tmp_path / 'photo.png')
     before = (tmp_path / 'photo.png').read_bytes()
-    with pytest.raises(InputError, match='would overwrite'):
+    with pytest.raises(InputError, match='did not write it'):
         predict_files(model, [tmp_path / 'photo.png'], tmp_path)
     assert (tmp_path / 'photo.png').read_bytes() == before
 

@@ -8,6 +8,7 @@ from model import unet
 from seg import speed
 from seg.classes import CAMVID
 from seg.losses import compile_model
+from seg.settings import Settings
 from seg.speed import Muon, make_optimizer, quicken
 
 N = len(CAMVID)
@@ -17,8 +18,8 @@ def one_hot(label, n=N):
     return (label[..., None] == np.arange(n)).astype('float32')
 
 
-def compiled(net, **how):
-    compile_model(net, CAMVID, make_optimizer(net, **how))
+def compiled(net, learning_rate, **how):
+    compile_model(net, CAMVID, make_optimizer(net, Settings(**how), learning_rate))
     return net
 
 
@@ -104,7 +105,7 @@ def test_muon_moves_kernels_by_orthogonal_matrices_and_the_rest_by_adam():
     """The update of a kernel has singular values near 1 (.7 to 1.2 by five steps of Newton-Schulz)
     times rate x 0.2 x sqrt(longer side); first and last layer move as under Adam, by the rate."""
     net = unet(num_class=N, input_size=(64, 64, 3), filters=2, classes=CAMVID)
-    compiled(net, name='muon', learning_rate=0.01)
+    compiled(net, 0.01, optimizer='muon')
     before = {v.path: v.numpy() for v in net.trainable_variables}
     rng = np.random.default_rng(0)
     net.train_on_batch(
@@ -123,7 +124,7 @@ def test_muon_moves_kernels_by_orthogonal_matrices_and_the_rest_by_adam():
 @pytest.mark.parametrize('optimizer', ['adam', 'muon'])
 def test_weight_decay_shrinks_kernels_alone(optimizer):
     net = unet(num_class=N, input_size=(16, 16, 3), filters=1)
-    compiled(net, name=optimizer, learning_rate=0.1, weight_decay=0.5)
+    compiled(net, 0.1, optimizer=optimizer, weight_decay=0.5)
     before = {v.path: v.numpy() for v in net.trainable_variables}
     void = np.full((1, 16, 16), 11)  # which gives no gradient
     net.train_on_batch(np.zeros((1, 16, 16, 3), 'float32'), one_hot(void))

@@ -1,7 +1,4 @@
-"""Pictures people look at: overlay, legend, error map, curves, confusion matrix, the HTML report.
-
-No TensorFlow, no browser; matplotlib and jinja2 are imported by the first call that needs them.
-"""
+"""Pictures people look at; matplotlib and jinja2 are imported by the first call that needs them."""
 
 from seg.report.figures import confusion_figure, curves_figure, to_array, to_png, to_svg
 from seg.report.page import Report

@@ -1,7 +1,4 @@
-"""Training curves and the confusion matrix by matplotlib: one figure as PNG, inline SVG or array.
-
-In SVG the ground is clear and black text takes the page's colour, for light and dark pages alike.
-"""
+"""Training curves and the confusion matrix by matplotlib: a figure as PNG, inline SVG or array."""
 
 import io
 import re
@@ -20,11 +17,8 @@ HIT, MISS = (59, 130, 246), (234, 88, 12)  # blue, orange
 
 
 def curves_figure(history):
-    """Loss, pixel accuracy, mIoU and learning rate by epoch, each in a panel of its own.
-
-    Args: history: {'loss': [of each epoch], 'val_loss': [...], 'accuracy', 'miou',
-        'learning_rate', ...}; nan or None is a gap, and what is missing gets no panel.
-    """
+    """A panel each for loss, pixel accuracy, mIoU and learning rate by epoch, of {'loss': [of each
+    epoch], 'val_loss': [...], ...}; nan or None is a gap, and what is missing gets no panel."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(8.6, 5.4), layout='constrained')
@@ -48,26 +42,22 @@ def curves_figure(history):
 
 
 def confusion_figure(counts, table):
-    """The confusion matrix, rows truth, columns prediction, each row in percent of its pixels.
-
-    Args: counts: of metrics.confusion, (n, n) or, with a column for no class, (n, n + 1).
-    """
+    """metrics.confusion's counts, (n, n) or, with a column for no class, (n, n + 1): rows truth,
+    columns prediction, each row in percent of its pixels."""
     from matplotlib.figure import Figure
 
     counts, rows = np.asarray(counts, float), [table.names[i] for i in table.scored]
-    if not counts[:, len(rows) :].any():
-        counts = counts[:, : len(rows)]
-    columns = rows + ['no class'] * (counts.shape[1] - len(rows))
-    share = counts / np.maximum(counts.sum(1, keepdims=True), 1)
+    columns = rows + ['no class'] * bool(counts[:, len(rows) :].any())
+    share = counts[:, : len(columns)] / np.maximum(counts.sum(1, keepdims=True), 1)
     few = len(rows) <= 25  # more get small cells without numbers
     cell, size = (0.42, 9) if few else (0.15, 7)  # inches, points
     figure = Figure(figsize=(cell * len(columns), cell * len(rows)))
     figure.set_label('Confusion matrix: percent of the pixels of each true class')
     axes = figure.add_axes((0, 0, 1, 1))
     hit = np.eye(*share.shape, dtype=bool)
-    colour = np.where(hit[..., None], HIT, MISS) / 255
     # The root shows a few percent of wrong ones as well; on 0.7 a number is still readable.
     opacity = 0.7 * np.where(hit, share, share**0.5)
+    colour = np.where(hit[..., None], HIT, MISS) / 255
     axes.imshow(np.dstack([colour, opacity]), interpolation='none')
     axes.set_title('prediction', fontsize=10)
     axes.set_ylabel('truth')
@@ -96,7 +86,8 @@ def to_png(figure, path):
 
 
 def to_svg(figure):
-    """A figure as an <svg> element for HTML: text stays text, equal figures give equal bytes."""
+    """A figure as an <svg> element for HTML: text stays text, in the colour of the page; equal
+    figures give equal bytes."""
     about = dict.fromkeys(('Creator', 'Date', 'Format', 'Type'))  # none of it
     data = _saved(figure, 'svg', transparent=True, metadata=about).decode()
     svg = re.sub(r'<g id="[\w.]+_\d+"', '<g', data)  # axes_1 would be in every figure of a page

@@ -17,17 +17,8 @@ from seg.report.pictures import IGNORED, WRONG, as_rgb, error_map
 
 
 class Report:
-    """One self-contained HTML file: opens from disk, asks the network for nothing, has no script.
-
-        report = Report('report.html', classes)
-        report.add(name, image, truth, index)  # each image of the split
-        report.write(counts, split='val')
-
-    Images are streamed in; only the worst and the best stay, as small JPEG and PNG files.
-
-    Args: path: the file to write; classes: ClassTable; keep: how many of the worst, and of the
-        best; width: of their pictures, about, in pixels.
-    """
+    """One HTML file without scripts or links: `add` each image of the split, then `write`; only the
+    `keep` worst and the `keep` best images stay, as JPEG and PNG of about `width` pixels."""
 
     def __init__(self, path, classes, keep=6, width=480):
         self.path, self.classes, self.keep, self.width = Path(path), classes, keep, width
@@ -59,24 +50,22 @@ class Report:
         return {'size': size, 'pictures': dict(zip(kinds, map(_data_uri, (image, *maps, error))))}
 
     def write(self, counts, settings=None, versions=None, history=None, split='', warnings=()):
-        """Write the file, whole or not at all.
+        """Write the file, whole or not at all, of metrics.confusion's counts of all images.
 
-        Args: counts: metrics.confusion's, of all images; settings, versions: {name: value}, without
-            those of None; history: curves_figure's; split: 'test', 'val', 'train', or what else
-            the images are called; warnings: lines, as of metrics.warnings.
+        settings, versions: {name: value}, without those of None; history: curves_figure's; split:
+        'test', 'val', 'train', or what else the images are called; warnings: lines.
         """
         from jinja2 import Environment, StrictUndefined
 
         pages = Environment(autoescape=True, trim_blocks=True, undefined=StrictUndefined)
-        pages.globals = {'MEANS': MEANS, 'COLUMNS': COLUMNS, 'WRONG': WRONG, 'IGNORED': IGNORED}
         pages.filters |= {'hex': to_hex, 'svg': to_svg}
         pages.policies['json.dumps_kwargs'] = {'ensure_ascii': False, 'default': str}
         template = pages.from_string(Path(__file__).with_name('report.html').read_text('utf-8'))
-        figures = {'matrix': confusion_figure(counts, self.classes)}
-        figures['curves'] = curves_figure(history or {})
-        facts = {'Settings': settings or {}, 'Versions': versions or {}}
-        about = {'split': split, 'warnings': warnings, 'time': time.strftime('%Y-%m-%d %H:%M')}
-        page = template.render(report=self, result=scores(counts), facts=facts, **figures, **about)
+        shown = dict(MEANS=MEANS, COLUMNS=COLUMNS, WRONG=WRONG, IGNORED=IGNORED, report=self)
+        shown |= dict(split=split, warnings=warnings, settings=settings, versions=versions)
+        shown |= dict(result=scores(counts), matrix=confusion_figure(counts, self.classes))
+        shown |= dict(curves=curves_figure(history or {}), time=time.strftime('%Y-%m-%d %H:%M'))
+        page = template.render(shown)
         with whole_file(self.path, durable=False) as beside:
             beside.write_bytes(page.encode('utf-8', 'replace'))  # a file name may be no text
 

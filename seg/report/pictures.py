@@ -77,10 +77,8 @@ def find_font(text):
 
 
 def preview_page(cells, table, width=240):
-    """uint8 (h, w, 3): each (caption, image, label) of `cells` as image | label | overlay.
-
-    Args: cells: image uint8 (H, W, C), label uint8 (H, W); width: that an image is shown with.
-    """
+    """uint8 (h, w, 3): each (caption, image uint8 (H, W, C), label uint8 (H, W)) of `cells` as
+    image, label and overlay side by side, `width` pixels wide each."""
     tiles = []
     for _, image, label in cells:
         image = Image.fromarray(as_rgb(image))
