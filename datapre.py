@@ -14,6 +14,7 @@ import seg  # noqa: F401 - first: it sets what TensorFlow reads when it is impor
 import math
 import os
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 
@@ -21,21 +22,14 @@ import numpy as np
 import tensorflow as tf
 from PIL import Image
 
-from seg import augment, report
+from seg import augment, readers, report
+from seg.check import examine
 from seg.classes import class_table, indices_to_colours, to_index
-from seg.files import InputError, list_pictures, make_folder, pair_files
+from seg.files import InputError, list_pictures, make_folder
 from seg.losses import one_hot
-from seg.readers import (
-    open_picture,
-    read_image,
-    read_raw,
-    read_raws,
-    recognise,
-    to_bytes,
-    to_classes,
-)
-from seg.sizes import SizeRule, resize
-from seg.sources import DataSet
+from seg.settings import Settings
+from seg.sizes import resize
+from seg.sources import load
 
 __all__ = ['adjustData', 'labelVisualize', 'saveResult', 'testGenerator', 'trainGenerator']
 __all__ += ['valGenerator', 'SingleCenterCrop', 'CenterCrop', 'CenterCrop_npy']
@@ -55,7 +49,7 @@ class Pairs:
     def __init__(self, data, split='train', rule=None, room=None):
         self.data, self.pairs, self.rule = data, data.splits[split], rule
         self.cache, self.error = {}, None
-        self.dtype = read_image(self.pairs[0][0], data.channels, data.intensity).dtype
+        self.dtype = readers.read_image(self.pairs[0][0], data.channels, data.intensity).dtype
         room = [CACHE_BYTES] if room is None else room
         with ThreadPoolExecutor(os.cpu_count()) as pool:
             for start in range(0, len(self), 64):  # a few at a time: a large set is not all read
@@ -79,15 +73,15 @@ class Pairs:
 
     def _read(self, i):
         (image_path, label_path), data, rule = self.pairs[i], self.data, self.rule
-        image = read_image(image_path, data.channels, data.intensity)
+        image = readers.read_image(image_path, data.channels, data.intensity)
         if image.dtype != self.dtype:
-            image = to_bytes(image) if self.dtype == np.uint8 else image * np.uint16(257)
+            image = readers.to_bytes(image) if self.dtype == np.uint8 else image * np.uint16(257)
         raw = data.looked.get(label_path)
         if getattr(raw, 'inverse', None) is None:
-            raw = read_raw(label_path)
+            raw = readers.read_raw(label_path)
         else:
             data.looked[label_path] = raw._replace(inverse=None)  # once is enough
-        label = to_classes(raw, data.classes, data.formats)
+        label = readers.to_classes(raw, data.classes, data.formats)
         wanted, of = image.shape[:2], f'its image {image_path}'
         if rule and rule.kind == 'whole':
             wanted, of = (rule.height, rule.width), f'{self.pairs[0][0]}; --size resizes all'
@@ -117,10 +111,9 @@ def _permutation(pass_, n, seed):
 def train_batches(pairs, batch_size, num_class, augmentation=None, seed=1, start=0, save=None):
     """Endless tf.data.Dataset of (images float32 (N, H, W, C) in 0..1, one-hot float32).
 
-    Every pass over the pairs is a fresh permutation. `start` is the sample to begin with.
-    `augmentation`, of augment.parse or augment.from_aug_dict: its pair function draws from
-    (seed, k), its mixing function from (seed, the batch's first k). save: also called with
-    (k, image 0..255, label) of each augmented pair.
+    Every pass over the pairs is a fresh permutation; `start` is the sample to begin with. The pair
+    function of `augmentation` draws from (seed, k), its mixing function from (seed, the batch's
+    first k). save: also called with (k, image 0..255, label) of each augmented pair.
     """
     size, top = pairs.rule.input_size(()), np.iinfo(pairs.dtype).max
 
@@ -180,7 +173,9 @@ def draw_preview(data, settings, flags):
         size = settings.batch_size
         cells = [c for i, (x, y) in numbered for c in augment.batch_cells(x, y, i * size)]
     else:
-        two = [(to_bytes(image), label) for image, label in (pairs[0], pairs[len(pairs) - 1])]
+        two = [
+            (readers.to_bytes(image), label) for image, label in (pairs[0], pairs[len(pairs) - 1])
+        ]
         cells = augment.preview_cells(two, n, settings.augment or '', settings.seed)
     report.save_picture(report.preview_page(cells, data.classes), flags['page'])
     print(f'{len(cells)} cells on {flags["page"]}: image, label, both')
@@ -218,13 +213,12 @@ def trainGenerator(
             raise InputError(f"color mode {mode!r}: expected 'rgb' or 'grayscale'")
     if not flag_multi_class and num_class > 2:
         num_class = 2  # the article's default of 13 means nothing here
-    files = pair_files(Path(train_path) / image_folder, Path(train_path) / label_folder)
-    classes = class_table(num_class)
-    formats = recognise(read_raws([label for _, label in files]), classes)[0]
-    rule = SizeRule('stretch', *target_size) if target_size else None
-    rule = rule or SizeRule('whole', *open_picture(files[0][0]).size[::-1])
-    channels, parts = 1 if image_color_mode == 'grayscale' else 3, {'train': files}
-    data = DataSet(str(train_path), '', parts, {}, classes, '', formats, rule, channels)
+    where = dict(images=Path(train_path, image_folder), labels=Path(train_path, label_folder))
+    found = load(
+        Settings(size=target_size, resize='stretch', **where), classes=class_table(num_class)
+    )
+    examine(found, fast=True)
+    data = replace(found, channels=1 if image_color_mode == 'grayscale' else 3)
 
     def save(k, image, label):
         for prefix, x in ((image_save_prefix, image), (label_save_prefix, label)):
@@ -234,7 +228,7 @@ def trainGenerator(
 
     save = save if save_to_dir and make_folder(save_to_dir) else None
     how = num_class, augment.from_aug_dict(aug_dict), seed
-    return train_batches(Pairs(data, 'train', rule), batch_size, *how, save=save)
+    return train_batches(Pairs(data, 'train', data.rule), batch_size, *how, save=save)
 
 
 def valGenerator(batch_size, aug_dict, val_path, image_folder, label_folder, **kwargs):
@@ -251,7 +245,7 @@ def testGenerator(test_path, target_size=None, flag_multi_class=True, as_gray=Fa
     channels = 1 if as_gray else 3
 
     def read(i):
-        image = read_image(files[int(i)], channels)
+        image = readers.read_image(files[int(i)], channels)
         image = resize(image, target_size or image.shape[:2], Image.Resampling.LANCZOS)
         return image / np.float32(np.iinfo(image.dtype).max)
 
@@ -267,10 +261,9 @@ def testGenerator(test_path, target_size=None, flag_multi_class=True, as_gray=Fa
 
 
 def adjustData(img, mask, flag_multi_class=True, num_class=13):
-    """Images to 0..1 and masks to one-hot, as the article's pipeline does.
+    """Images of 0..255 or 0..1 to 0..1 and masks to one-hot, as the article's pipeline does.
 
-    Args: img 0..255 (integers, or floats above 1) or 0..1; mask class indices (N, H, W, C) or
-        (H, W, C), of which channel 0 counts, or (H, W).
+    mask: class indices (N, H, W, C) or (H, W, C), of which channel 0 counts, or (H, W).
     Returns: float32 images; float32 one-hot (..., H, W, num_class), or for two classes 0/1 of the
         mask's own shape.
     """
@@ -294,16 +287,12 @@ def labelVisualize(num_class, color_dict, img):
 
 
 def saveResult(save_path, npyfile, names=None, flag_multi_class=True, num_class=None, classes=None):
-    """Write predictions as colour masks, one PNG each.
+    """Write predictions as colour masks, one PNG each; returns how many.
 
-    Args:
-        save_path: folder, made where it is missing.
-        npyfile: iterable of probabilities (H, W, num_class); consumed one by one, so that a
-            generator needs no memory. One channel is thresholded at 0.5.
-        names: file names of the images; the masks are called the same, ending .png. Without,
-            0_predict.png, 1_predict.png, ... as in the article.
-        classes: ClassTable; default that of the number of channels. Void is never painted.
-    Returns: number of masks written.
+    npyfile: iterable of probabilities (H, W, num_class), taken one by one: a generator needs no
+        memory. One channel is thresholded at 0.5.
+    names: of the images, which the masks take; without 0_predict.png, ... as in the article.
+    classes: ClassTable; default that of the number of channels. Void is never painted.
     """
     folder, count = make_folder(save_path), 0
     for i, probability in enumerate(npyfile):

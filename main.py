@@ -57,11 +57,10 @@ def fit(settings, run):
     num_class = 1 if settings.num_class == 1 else len(data.classes)
     pairs, val_pairs = read_pairs(data)
     stream = Stream(pairs, settings, num_class)
-    size = data.rule.height, data.rule.width
-    print(
-        f'{len(pairs)} training and {len(val_pairs)} validation images of {size[0]}x{size[1]}, '
-        f'{len(data.classes)} classes' + (f'\nGoing on with {run}' if run else '')
-    )
+    size, count = (data.rule.height, data.rule.width), f'{len(pairs)} training and {len(val_pairs)}'
+    print(f'{count} validation images of {size[0]}x{size[1]}, {len(data.classes)} classes')
+    if run:
+        print(f'Going on with {run}')
     network = {name: getattr(settings, name) for name in NETWORK}
     with train.prepared(settings):
         model = unet(None, (*size, data.channels), num_class, classes=data.classes, **network)

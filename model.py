@@ -1,17 +1,11 @@
 """The U-Net: five levels, four skips, a class for every pixel.
 
-    from model import *
-    model = unet(num_class=13)
-
 Ronneberger, Fischer, Brox, "U-Net: Convolutional Networks for Biomedical Image Segmentation",
 MICCAI 2015, with 'same' convolutions and batch norm. Stock Keras layers only, so that every backend
 trains it and plain `keras.models.load_model` opens the file.
 """
 
-import seg  # noqa: F401 - first: it sets what TensorFlow reads when it is imported
-
-# isort: split
-
+import seg  # noqa: F401  # isort: skip - it sets what TensorFlow reads when it is imported
 import keras
 from keras import layers
 from keras.callbacks import TensorBoard
@@ -46,19 +40,16 @@ def unet(
 
     Args:
         pretrained_weights: path of a model or weights file to start from.
-        input_size: (height, width, channels), 16 pixels or more a side. Sides that 16 does not
-            divide are padded with zeros inside the model and cropped back.
+        input_size: (height, width, channels), any sides from 16 on; the model pads and crops.
         num_class: output channels; 1 is the two-class net with one sigmoid channel.
         filters: channels of the first level; each level down doubles them.
-        batch_norm: normalise after every 3x3 convolution (its bias is dropped then).
+        batch_norm: normalise after every 3x3 convolution, in place of its bias.
         fusion: 'concat', the U-Net, or 'add', as FCN fuses.
         activation: of the output: 'softmax' (default), 'relu', or 'sigmoid' (default of 1 class).
-        loss: a key of seg.losses.LOSSES; default categorical_crossentropy, or binary_crossentropy
-            for 1 class. Void pixels carry none.
+        loss: a key of seg.losses.LOSSES; default cross-entropy. Void pixels carry none.
         learning_rate: of Adam.
         classes: ClassTable; default `class_table(num_class)`.
-        stride: 2 enters at half resolution and leaves through a transposed convolution, at a
-            quarter of the cost: three quarters of a step are spent on the finest level.
+        stride: 2 enters and leaves at half resolution, at a quarter of the cost.
         dilated: the bottom's convolutions, at rates 2 and 4, see nearly the whole picture
             (Chen et al., "Rethinking Atrous Convolution", 2017).
         residual: each pair's second convolution adds to its first (He et al., CVPR 2016).
@@ -68,12 +59,10 @@ def unet(
     """
     height, width, _ = input_size
     activation = activation or ('sigmoid' if num_class == 1 else 'softmax')
-    if not height or not width or min(height, width) < 16:
+    if min(height or 0, width or 0) < 16:
         raise ValueError(f'input_size: expected sides of 16 pixels or more, got {input_size}')
-    if fusion not in ('concat', 'add'):
-        raise ValueError(f"fusion: expected 'concat' or 'add', got {fusion!r}")
-    if stride not in (1, 2):
-        raise ValueError(f'stride: expected 1 or 2, got {stride!r}')
+    if fusion not in ('concat', 'add') or stride not in (1, 2):
+        raise ValueError(f'expected fusion concat or add, stride 1 or 2, got {fusion}, {stride}')
     if num_class == 1 and activation == 'softmax':
         raise InputError('softmax of one channel is always 1; use sigmoid, or two classes')
     he = dict(kernel_initializer='he_normal')
@@ -97,14 +86,13 @@ def unet(
     if stride == 2:  # 6x6 at stride 2 sees what 3x3 sees of the picture's 2x2 blocks
         x = layers.ReLU(name='stem_relu')(conv(x, filters, 'stem_conv', 6, strides=2))
     # Four poolings halve the sides, so the padded ones are multiples of 16: 360 rows become 368.
-    pads = [(-side % 16 // 2, -side % 16 - -side % 16 // 2) for side in x.shape[1:3]]
+    pads = [(-side % 16 // 2, (-side % 16 + 1) // 2) for side in x.shape[1:3]]
     if any(map(any, pads)):
         x = layers.ZeroPadding2D(pads, name='pad')(x)
     skips = []
     for level in range(LEVELS - 1):
-        x = two_convs(x, level, f'down{level + 1}')
-        skips.append(x)
-        x = layers.MaxPooling2D(name=f'pool{level + 1}')(x)
+        skips.append(two_convs(x, level, f'down{level + 1}'))
+        x = layers.MaxPooling2D(name=f'pool{level + 1}')(skips[-1])
     x = two_convs(x, LEVELS - 1, f'bottom{LEVELS}', (2, 4) if dilated else (1, 1))
     fuse = layers.Concatenate if fusion == 'concat' else layers.Add
     for level in reversed(range(LEVELS - 1)):

@@ -1,12 +1,10 @@
 """What may change an image, and its label with it: every name in one table, and who reads it.
 
     augmentation = parse('scale=0.75-1.6,flip,jitter=0.2,cutmix@0.5')
-    augmentation = from_aug_dict(dict(rotation_range=10, horizontal_flip=True))
     image, label = augmentation.pair(image, label, seed)
     images, one_hot = augmentation.mix(images, one_hot, seed)
 
-Each name is a function's in seg/transforms.py, which is imported, and TensorFlow with it, when one
-is first called: the command line's help reads the table alone.
+Each name is a function's in seg/transforms.py, imported, and TensorFlow with it, at its first call.
 """
 
 import inspect
@@ -52,13 +50,10 @@ FAMILIES = {
     'dropping': 'dropping; NAME:void also drops the label there',
     'mixing': 'mixing, within a batch, image and label alike',
 }
-_STATISTICS = 'it moves images out of 0..1, which prediction would have to repeat'
-REFUSED = {  # arguments of ImageDataGenerator without a place here -> (neutral value, why)
-    'featurewise_center': (False, _STATISTICS),
-    'samplewise_center': (False, _STATISTICS),
-    'featurewise_std_normalization': (False, _STATISTICS),
-    'samplewise_std_normalization': (False, _STATISTICS),
-    'zca_whitening': (False, _STATISTICS),
+_STATISTICS = 'featurewise_center samplewise_center zca_whitening'.split()
+_STATISTICS += ['featurewise_std_normalization', 'samplewise_std_normalization']
+_WHY = 'it moves images out of 0..1, which prediction would have to repeat'
+REFUSED = dict.fromkeys(_STATISTICS, (False, _WHY)) | {  # name -> (neutral value, why)
     'rescale': (None, 'images leave the pipeline in 0..1 already'),
     'preprocessing_function': (None, 'it would change the image without its label'),
     'data_format': ('channels_last', 'channels come last here'),
@@ -66,25 +61,25 @@ REFUSED = {  # arguments of ImageDataGenerator without a place here -> (neutral 
     'interpolation_order': (1, 'images are warped bilinearly, labels nearest-neighbour'),
     'dtype': ('float32', 'images are float32'),
 }
+CHANCE = r'(@(0?\.\d+|[01](\.0*)?))?'
 FILL_MODES = ('nearest', 'reflect', 'wrap', 'constant')
 
 
 def help_text():
     """The grammar and every name with its default, range and meaning."""
-    lines = ['NAME[=STRENGTH][@PROBABILITY],... with']
-    lines += ['  S: a number, 0 changes nothing; +-S: -S to S, or LOW-HIGH; xS: a factor from']
-    lines += ['  1/(1+S) to 1+S, or LOW-HIGH']
+    text = """NAME[=STRENGTH][@PROBABILITY],... with
+  S: a number, 0 changes nothing; +-S: -S to S, or LOW-HIGH; xS: a factor from
+  1/(1+S) to 1+S, or LOW-HIGH"""
     for family, title in FAMILIES.items():
-        lines.append(title)
+        text += f'\n{title}'
         for name, o in OPERATIONS.items():
-            if o.family == family:
-                start, span = f'{name}={o.default}', f'{o.style}0 to {o.high}'
-                lines.append(f'  {start:20} {span:10} {o.meaning}')
-    return '\n'.join(lines)
+            start, span = f'{name}={o.default}', f'{o.style}0 to {o.high}'
+            text += f'\n  {start:20} {span:10} {o.meaning}' if o.family == family else ''
+    return text
 
 
 def _perform(steps, x, y, seed):
-    from seg.transforms import perform  # and TensorFlow with it
+    from seg.transforms import perform
 
     return perform(steps, x, y, seed)
 
@@ -113,15 +108,14 @@ def parse(text):
         if name not in OPERATIONS:
             hint = nearest_name(name, OPERATIONS) or '; --help lists them'
             raise InputError(f'--augment {name!r}: there is no such augmentation{hint}')
-        o, chance = OPERATIONS[name], r'(@(0?\.\d+|[01](\.0*)?))?'
+        o = OPERATIONS[name]
         voids = ('', ':void') if o.family == 'dropping' else ('',)
-        rules = {
+        for expected, met in {
             f'{name} once': name not in seen,
             ':void after cutout, erasing, gridmask or hide alone': void in voids,
             'no @, for geometry is one warp': o.family != 'geometry' or not probability,
-            'a probability of 0 to 1 after @': re.fullmatch(chance, probability),
-        }
-        for expected, met in rules.items():
+            'a probability of 0 to 1 after @': re.fullmatch(CHANCE, probability),
+        }.items():
             if not met:
                 raise InputError(f'--augment {part}: expected {expected}')
         seen.add(name)
@@ -167,22 +161,20 @@ def from_aug_dict(aug_dict):
         generator = ImageDataGenerator(**{k: v for k, v in aug_dict.items() if v is not None})
     except (ValueError, TypeError) as e:
         raise InputError(f'augmentation: {" ".join(str(e).split())}') from None
-    steps = [('image_data_generator', {'generator': generator}, 1, 11)]
-    return Augmentation(partial(_perform, steps))
+    step = 'image_data_generator', {'generator': generator}, 1, 11
+    return Augmentation(partial(_perform, [step]))
 
 
 def preview_cells(pairs, num_class, text='', seed=1):
-    """[(caption, image uint8, label uint8)]: a picture as it is, then under each augmentation of
-    `text` by itself, or under every one there is; of six draws, the one that changes most, or of a
-    mixture the median. pairs: [(image uint8 (H, W, C), label uint8 (H, W))], the picture and the
-    one, of its size, that it is mixed with."""
+    """[(caption, image uint8, label uint8)]: the first of two pairs [(image uint8 (H, W, C), label
+    uint8 (H, W))] as it is, then under each augmentation of `text`, or every one there is, mixed
+    with the second: of six draws, the one that changes most, or of a mixture the median."""
     import numpy as np
 
+    from seg import losses
+
     images, labels = map(np.stack, zip(*pairs))
-    images = images / np.float32(255)
-    one_hot = np.float32(labels[..., None] == np.arange(num_class))
-    if num_class == 1:  # 1 foreground, 0 background, -1 no class
-        one_hot = np.where(labels > 1, -1, np.float32(labels))[..., None]
+    images, one_hot = images / np.float32(255), losses.one_hot(labels, num_class)
     cells = [('untouched', *pairs[0])]
     for part in text.split(',') if text else [f'{n}={o.default}' for n, o in OPERATIONS.items()]:
         augmentation, draws = parse(part), []

@@ -42,11 +42,10 @@ def examine(data, fast=False):
         seen = data.seen(side).values()
         result[f'{what} by size'] = dict(Counter(size(*s.shape) for s in seen))
         result[f'{what} by mode'] = dict(Counter(s.mode for s in seen))
-    result['splits'] = {
-        name: {'images': len(pairs), 'labels': sum(label is not None for _, label in pairs)}
-        for name, pairs in data.splits.items()
-    }
-    result |= {'values': [], 'classes': [], 'weights': {}}
+    result |= {'splits': {}, 'values': [], 'classes': [], 'weights': {}}
+    for name, pairs in data.splits.items():
+        labels = sum(label is not None for _, label in pairs)
+        result['splits'][name] = {'images': len(pairs), 'labels': labels}
     held = [_check_values(data, result), _check_classes(data, result)] if data.raws() else []
     for kind, line in chain(*held, _check_sizes(data, fast)):  # 'errors', 'warnings' or 'notes'
         say[kind].append(line)
@@ -66,8 +65,8 @@ def _check_values(data, result):
     table, n, total = data.classes, len(data.classes), data.pixels().sum()
     names = {-1: None} | dict(enumerate(table.names))
     if len(data.formats) > 1:
-        found = Counter(s.layout for s in data.raws())
-        found = ', '.join(f'{count} {layout}' for layout, count in found.items())
+        found = Counter(s.layout for s in data.raws()).items()
+        found = ', '.join(f'{count} {layout}' for layout, count in found)
         yield 'warnings', f'labels of several kinds, each read as its own: {found}'
     for layout, kind in data.formats.items():
         held = readers.gather(data.raws(), layout)
@@ -87,11 +86,10 @@ def _check_values(data, result):
         both = any({1, 255} <= {*s.values.tolist()} for s in held.raws)
         if {1, 255} <= plain <= {0, 1, 255} and n <= 2 and not both:
             a, b = (next(s.path for s in held.raws if v in s.values) for v in (1, 255))
-            line = f'{b}: values 0 and 255, but {a}: 0 and 1; is 255 foreground or no class?'
-            yield 'errors', f'{line} repair the one kind apart from the other'
+            yield 'errors', f'{b}: 0 and 255, but {a}: 0 and 1; is 255 foreground or no class?'
         low = min(plain)
         if kind == 'index' and layout != 'bit' and low >= 1:
-            line = f'indices start at {low}, so class 0, {table.names[0]}, never occurs'
+            line = f'indices start at {low}, without class 0, {table.names[0]}'
             yield 'warnings', f'{line}; subtract 1 if they were counted from 1'
 
 
@@ -153,8 +151,7 @@ def _check_classes(data, result):
 
 def _check_sizes(data, fast):
     """Labels unlike their images, images unlike each other, sides that the network pads."""
-    images, labels, rule = data.seen(0), data.seen(1), data.rule
-    unequal = []
+    images, labels, rule, unequal = data.seen(0), data.seen(1), data.rule, []
     for image, label in data.pairs():
         a, b = images.get(image), labels.get(label)
         if a and b and a.shape != b.shape:
@@ -170,8 +167,8 @@ def _check_sizes(data, fast):
     elif rule and (rule.height, rule.width) in dict(sizes):
         for side, word in ((rule.height, 'rows'), (rule.width, 'columns')):
             if side % 16:
-                line = f'{side} {word} are padded to {-(-side // 16) * 16} inside the model'
-                yield 'notes', f'{line}, which crops its output'
+                padded = -(-side // 16) * 16
+                yield 'notes', f'{side} {word} are padded to {padded} in the model, then cropped'
 
 
 def _odd_files(data, fast):
@@ -215,12 +212,6 @@ def _odd_files(data, fast):
 def load_fit(settings, needed=('train', 'val')):
     """The DataSet that `settings` name, looked at fast; InputError where it is not fit to train on.
     Its warnings are printed."""
-    if not settings.images and not Path(settings.data, 'train').is_dir():
-        raise InputError(
-            f'{settings.data}: expected the folders train, trainannot, val, valannot; --data names '
-            'others, --images and --labels your own.\n'
-            '`python main.py download` fetches CamVid; `python main.py sample` needs no data'
-        )
     data = load(settings)
     for line in examine(data, fast=True)['warnings']:
         print(f'Note: {line}')
@@ -279,14 +270,10 @@ def format_check(result):
 
 
 def repair(labels, out, table=None, tolerance=16):
-    """Clean 8-bit index PNGs of labels of any format.
-
-    Args:
-        labels: folder or glob pattern; or a folder in CamVid layout, whose *annot are repaired.
-        out: folder to write into; must not exist, or be empty.
-        table: ClassTable; default a class table file beside the labels, else what they hold.
-        tolerance: largest difference of a channel up to which a colour that is no class takes the
-            nearest class of those that its file holds.
+    """Clean 8-bit index PNGs of labels of any format, a folder, a pattern or CamVid's *annot, in a
+    folder `out` that does not exist or is empty. table: ClassTable; default a class table file
+    beside the labels, else what they hold. tolerance: largest difference of a channel up to which
+    a colour that is no class takes the nearest class of those that its file holds.
     Returns: [{'file', 'out', 'converted', 'snapped'}]: pixels now stored as another number, and
         those that were not exactly a class.
     Raises: InputError, before anything is written, where a value is farther from every class."""
@@ -304,8 +291,7 @@ def repair(labels, out, table=None, tolerance=16):
     elif not table:
         table, how = guess_classes(readers.gather(stored))
         if how.startswith('guessed'):
-            line = f'{labels}: no class table, and classes {how} are not certain'
-            raise InputError(f'{line}; --write-classes, edit it, then --classes')
+            raise InputError(f'{labels}: classes {how}; --write-classes, edit it, then --classes')
     kinds = readers.recognise(stored, table)[0]
     for s in stored:
         held, kind = readers.gather([s]), kinds[s.layout]

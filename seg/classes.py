@@ -158,10 +158,9 @@ def unpack(packed):
 def unique_labels(label):
     """What a label holds: np.unique with everything, for indices and for colours alike.
 
-    Args: label: integers, any shape; or colours (H, W, 3) of uint8.
-    Returns: Unique(values, index, inverse, counts): values ascending, (n,) or colours (n, 3);
-        index (n,) of the first occurrence in the flattened label, divmod(index, W) being (row,
-        column); inverse (H, W), so that values[inverse] is the label; counts (n,) of pixels."""
+    label: integers, any shape; or colours (H, W, 3) of uint8. Returns Unique: values ascending,
+    (n,) or colours (n, 3); index (n,) of the first occurrence in the flattened label; inverse
+    (H, W), so that values[inverse] is the label; counts (n,) of pixels."""
     label = np.asarray(label)
     colour = label.ndim == 3 and label.shape[-1] == 3
     plane = pack(label) if colour else label

@@ -114,10 +114,8 @@ def resume(flags):
     fixed = [k for k in given if not FIELDS[k].metadata['later']]
     if fixed:
         differ = '; '.join(f'{k} is {getattr(old, k)!r} there and {given[k]!r} here' for k in fixed)
-        raise InputError(
-            f'{run} can not go on with other settings: {differ}. Leave these flags out, or start '
-            'anew without --resume'
-        )
+        mend = 'Leave these flags out, or start anew without --resume'
+        raise InputError(f'{run} can not go on with other settings: {differ}. {mend}')
     new = dataclasses.replace(old, **given)
     if new.epochs != old.epochs:
         what = f'the {new.schedule} schedule now runs over all {new.epochs}'

@@ -9,7 +9,7 @@ import shutil
 import time
 import unicodedata
 from contextlib import contextmanager, suppress
-from itertools import chain, count
+from itertools import count
 from pathlib import Path
 
 PICTURES = ('.png', '.jpg', '.jpeg', '.tif', '.tiff', '.bmp')
@@ -43,10 +43,8 @@ def refuse_foreign(path):
 def whole_file(path, durable=True, replace=False):
     """Gives a path beside `path` to write to and moves that into place: all of it or nothing, so
     that a save that is killed leaves the old file and two programs may write the same at once.
-
     durable: it survives a power cut, too; replace: a file whoever wrote it, else only one of ours.
-    Raises: InputError where it fails, or `path` is somebody else's.
-    """
+    InputError where it fails, or `path` is somebody else's."""
     path = Path(path)
     if not replace:
         refuse_foreign(path)
@@ -129,8 +127,8 @@ def list_pictures(source, expected='a folder or a pattern of pictures'):
         if path.is_symlink() and not path.exists():
             raise InputError(f'{path}: a symbolic link that leads nowhere; take it out')
     if not files:
-        what = f'none ({" ".join(PICTURES)})' if wild or source.is_dir() else 'nothing'
-        what = 'a file' if source.is_file() else what
+        what = 'a file' if source.is_file() else 'nothing'
+        what = f'none ({" ".join(PICTURES)})' if wild or source.is_dir() else what
         raise InputError(f'{source}: expected {expected}, found {what}')
     return files
 
@@ -145,15 +143,13 @@ def find_pictures(paths):
 def unique_names(files, occupied=lambda name, file: False):
     """The stem of each file; what would be the same file name, on any disk, gets -2, -3, ...;
     occupied: whether a name is another's already."""
-    stems = [Path(file).stem for file in files]
-    reserved, names = {stem.casefold() for stem in stems}, {}  # {folded: name}
+    stems, names = [Path(file).stem for file in files], {}  # {folded: name}
+    reserved = {stem.casefold() for stem in stems}
     for stem, file in zip(stems, files):
-        for name in chain([stem], (f'{stem}-{k}' for k in count(2))):
-            folded = name.casefold()
-            free = folded not in names and (name == stem or folded not in reserved)
-            if free and not occupied(name, file):
-                break
-        names[folded] = name
+        name, taken, numbers = stem, names.keys(), count(2)
+        while name.casefold() in taken or occupied(name, file):
+            name, taken = f'{stem}-{next(numbers)}', names.keys() | reserved
+        names[name.casefold()] = name
     return [*names.values()]
 
 
@@ -174,19 +170,6 @@ def _by_name(files, others):
     return named
 
 
-def _complaints(ours, theirs, what):
-    """[what to say of the first of {name: file} that the other side lacks]"""
-    alone = sorted(ours.keys() - theirs.keys())
-    if not alone:
-        return []
-    more = f' ({len(alone)} such files)' if alone[1:] else ''
-    same = [name for name in theirs if name.casefold() == alone[0].casefold()]
-    near = same or difflib.get_close_matches(alone[0], theirs, 1)
-    hint = f'; the nearest name is {theirs[near[0]].name}' if near else ''
-    hint += ', which differs in upper and lower case: rename one' if same else ''
-    return [f'{ours[alone[0]]}: no {what} of the same name{more}{hint}']
-
-
 def match_files(images, labels):
     """([(image, label)], [complaints]): files of two sources whose stems are the same, or are when
     words such as _mask, _label, _L or _image are taken off."""
@@ -195,18 +178,17 @@ def match_files(images, labels):
         raise InputError(f'{images}: images and labels are the same files; name two sources')
     found = set(masks)
     pictures = [p for p in pictures if p not in found]  # '*.png' beside '*_mask.png'
-    ours, theirs = _by_name(pictures, masks), _by_name(masks, pictures)
-    complaints = _complaints(ours, theirs, f'label in {labels}')
-    complaints += _complaints(theirs, ours, f'image in {images}')
-    return [(ours[k], theirs[k]) for k in sorted(ours.keys() & theirs.keys())], complaints
-
-
-def pair_files(image_folder, label_folder):
-    """match_files' [(image path, label path)], in name order; InputError for a first complaint."""
-    pairs, complaints = match_files(image_folder, label_folder)
-    if complaints:
-        raise InputError(complaints[0])
-    return pairs
+    x, y, complaints = _by_name(pictures, masks), _by_name(masks, pictures), []
+    for ours, theirs, what in ((x, y, f'label in {labels}'), (y, x, f'image in {images}')):
+        alone = sorted(ours.keys() - theirs.keys())
+        if alone:
+            more = f' ({len(alone)} such files)' if alone[1:] else ''
+            same = [name for name in theirs if name.casefold() == alone[0].casefold()]
+            near = same or difflib.get_close_matches(alone[0], theirs, 1)
+            hint = f'; the nearest name is {theirs[near[0]].name}' if near else ''
+            hint += ', which differs in upper and lower case: rename one' if same else ''
+            complaints.append(f'{ours[alone[0]]}: no {what} of the same name{more}{hint}')
+    return [(x[k], y[k]) for k in sorted(x.keys() & y.keys())], complaints
 
 
 def split(pairs, fraction, seed=0):

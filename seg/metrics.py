@@ -69,10 +69,9 @@ def evaluate_masks(folder, pairs, classes, formats, each=None):
     """Confusion count (n, n + 1) of masks that any program made, against the labels of the pairs:
     void, or nothing, on a scored pixel is a miss, in the last column.
 
-    folder: with a mask (index or colour) for each image, of its name but for the suffix and an
-    ending such as _mask or _pred; InputError with the file that is missing, can not be read or has
-    another size. formats: of the labels, see readers.recognise. each: called with (image file's
-    name, its path, truth, index) of every image, in order."""
+    folder: with a mask (index or colour) for each image, of its name but for an ending such as
+    _mask or _pred; InputError with the file that is missing, unreadable or of another size.
+    each: called with (image file's name, its path, truth, index) of every image, in order."""
     masks = _masks(folder, pairs)
     kinds, counts = recognise(read_raws(masks), classes)[0], 0
 
@@ -133,15 +132,10 @@ def format_scores(result, table):
 
 def write_scores(path, counts, table, **about):
     """scores.json, whole or not at all: `about` (split, model, ...), the scores, the counts."""
-    result, classes = scores(counts), {}
-
-    def known(part):
-        return {key: None if np.isnan(value) else value for key, value in part.items()}
-
-    for row, i in enumerate(table.scored):
-        classes[table.names[i]] = known({key: result[key][row] for key in COLUMNS})
-    about |= known({key: value for key, value in result.items() if key not in COLUMNS})
-    write_json(path, about | {'class': classes, 'confusion': np.asarray(counts).tolist()})
+    result = {key: np.where(np.isnan(x), None, x).tolist() for key, x in scores(counts).items()}
+    rows = zip(*(result.pop(key) for key in COLUMNS))
+    classes = {table.names[i]: dict(zip(COLUMNS, row)) for i, row in zip(table.scored, rows)}
+    write_json(path, about | result | {'class': classes, 'confusion': np.asarray(counts).tolist()})
 
 
 def warnings(counts, table, val_losses=(), epochs=5):

@@ -1,12 +1,8 @@
-"""Model files: saved whole, opened by plain Keras, refused where they bring code.
-
-What a program needs beside the network travels inside as JSON: the classes, the size rule, the
-channels, the intensity range, how labels were read, settings and versions of the training.
-"""
+"""Model files: saved whole, opened by plain Keras, refused where they bring code."""
 
 import json
 import zipfile
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 
 import h5py
@@ -20,7 +16,7 @@ from seg.sizes import SizeRule
 
 @dataclass(frozen=True)
 class About:
-    """What a model file says of its network."""
+    """What a program needs beside the network; it travels inside the model file as JSON."""
 
     classes: ClassTable
     rule: SizeRule = SizeRule()
@@ -29,22 +25,6 @@ class About:
     run: str = ''  # the name of the run's folder
     settings: dict = field(default_factory=dict)
     versions: dict = field(default_factory=dict)
-
-    def to_json(self):
-        return json.dumps(asdict(self), ensure_ascii=False)
-
-    @classmethod
-    def from_json(cls, text):
-        """Of a file of ours; what an older one lacks takes its default."""
-        d = json.loads(text)
-        if 'names' in d:  # the class table alone, as files had it first
-            return cls(ClassTable.from_dict(d))
-        known = {k: d[k] for k in ('formats', 'run', 'settings', 'versions') if k in d}
-        rule, intensity = (
-            SizeRule(**d['rule']),
-            d['intensity'] and tuple(map(float, d['intensity'])),
-        )
-        return cls(ClassTable.from_dict(d['classes']), rule, intensity, **known)
 
 
 def plain_network(model):
@@ -63,19 +43,16 @@ def plain_network(model):
 
 
 def save_model(model, path):
-    """Write the model to `path` (.hdf5, .h5 or .keras) whole or not at all, `model.about` inside.
-
-    Written beside and moved into place: a save that is killed leaves the old file.
-    """
-    stock, plain = Path(path).suffix == '.keras', plain_network(model)
+    """Write a model, its `about` inside, to `path` (.hdf5, .h5 or .keras), whole or not at all."""
+    plain, about = plain_network(model), json.dumps(asdict(model.about), ensure_ascii=False)
     with whole_file(path, replace=True) as beside:
-        plain.save(beside, **({} if stock else {'include_optimizer': False}))
-        if stock:
+        plain.save(beside, include_optimizer=False)
+        if beside.suffix == '.keras':
             with zipfile.ZipFile(beside, 'a') as f:
-                f.writestr('about', model.about.to_json())
+                f.writestr('about', about)
         else:
             with h5py.File(beside, 'a') as f:
-                f['about'] = model.about.to_json()
+                f['about'] = about
 
 
 def _read(path, *names):
@@ -92,7 +69,12 @@ def _read(path, *names):
 def read_about(path):
     """About of a model file; None where it holds none. Raises whatever a damaged file raises."""
     text = _read(path, 'about', 'class_table', 'class_table.json')  # the last two: older files
-    return About.from_json(text) if text else None
+    held = json.loads(text) if text else {}
+    if 'rule' not in held:  # the class table alone, as files had it first
+        return About(ClassTable.from_dict(held)) if held else None
+    held['classes'], held['rule'] = ClassTable.from_dict(held['classes']), SizeRule(**held['rule'])
+    held['intensity'] = held['intensity'] and tuple(map(float, held['intensity']))
+    return About(**{f.name: held[f.name] for f in fields(About) if f.name in held})
 
 
 # Layers that run code which the file brings, or that something outside it brings.
@@ -100,36 +82,32 @@ CODE = {'Lambda', 'TFSMLayer', 'TorchModuleWrapper', 'JaxLayer', 'FlaxLayer', '_
 
 
 def refuse_code(path):
-    """InputError where the file's configuration names anything but Keras' own, passive layers.
+    """InputError where the configuration names anything but Keras' own, passive layers: Keras
+    refuses a Lambda in safe mode only, and finds custom objects by name in what is imported."""
+    places = (keras, keras.layers, keras.initializers)
 
-    Keras refuses a Lambda in safe mode only, and finds custom objects by name in what is imported.
-    """
-    waiting = [json.loads(_read(path, 'config.json', 'model_config'))]
-    while waiting:
-        part = waiting.pop()
-        if isinstance(part, list):
-            waiting += part
-        elif isinstance(part, dict):
-            waiting += part.values()
-            name, home = part.get('class_name'), part.get('module')
-            places = (keras, keras.layers, keras.initializers)
-            stock = any(hasattr(place, str(name)) for place in places)
-            stock |= str(name).startswith('__') or name == 'Functional'
-            foreign = home.split('.')[0] not in ('keras', 'builtins') if home else not stock
-            if isinstance(name, str) and (name in CODE or foreign or name == 'function' and home):
-                what = f'holds {name!r} ({home or "no module"}), which runs code from outside Keras'
-                raise InputError(f'{path}: {what}; such a model is not opened')
+    def check(part):
+        name, home = part.get('class_name'), part.get('module')
+        if not isinstance(name, str):
+            return part
+        if home:
+            foreign = name == 'function' or home.split('.')[0] not in ('keras', 'builtins')
+        else:  # older files name no module
+            known = name == 'Functional' or name.startswith('__')
+            foreign = not known and not any(hasattr(place, name) for place in places)
+        if foreign or name in CODE:
+            where = f' of {home}' if home else ''
+            raise InputError(f'{path} not opened: {name!r}{where} runs code from outside Keras')
+        return part
+
+    json.loads(_read(path, 'config.json', 'model_config'), object_hook=check)
 
 
 def load_model(path):
-    """A model file of ours or any other Keras model with one picture in and one map out.
-
-    Returns: keras.Model, not compiled, with its `about` (numbered classes where the file holds
-    none). Raises: InputError.
-    """
+    """A keras.Model, not compiled, of our file or any other with one picture in and one map out;
+    its `about` has numbered classes where the file holds none. Raises InputError."""
     if not Path(path).is_file():
-        train = 'train one with `python main.py` or name another with --model'
-        raise InputError(f'{path}: no such model file; {train}')
+        raise InputError(f'{path}: no such model; `python main.py` trains one, or use --model')
     try:
         refuse_code(path)
         model = keras.models.load_model(path, compile=False, safe_mode=True)
@@ -137,12 +115,11 @@ def load_model(path):
     except InputError:
         raise
     except Exception as e:
-        reason = ' '.join(str(e).split())[:150]
-        raise InputError(f'{path}: expected a Keras model, could not open it ({reason})') from None
+        why = ' '.join(str(e).split())[:150]
+        raise InputError(f'{path}: expected a Keras model, could not open it ({why})') from None
     shapes = [tuple(tensor.shape[1:]) for tensor in (*model.inputs, *model.outputs)]
     if list(map(len, shapes)) != [3, 3] or shapes[0][2] not in (1, 3) or not shapes[1][2]:
-        wanted = 'one picture of 1 or 3 channels in and one map of classes out'
-        raise InputError(f'{path}: a network of {shapes}; expected {wanted}')
+        raise InputError(f'{path}: {shapes}, expected a picture of 1 or 3 channels in, a map out')
     (height, width, _), (*_, n) = shapes
     about = about or About(numbered_classes(n))
     if n != len(about.classes) and (n, len(about.classes)) != (1, 2):
@@ -160,19 +137,16 @@ def load_weights(model, path):
     try:
         model.load_weights(path)
     except Exception as e:
-        why = f'(another number of classes or filters?): {" ".join(str(e).split())[:150]}'
-        raise InputError(f'{path}: these weights do not fit this network {why}') from None
+        why = ' '.join(str(e).split())[:150]
+        raise InputError(f'{path}: weights do not fit; other classes, filters? ({why})') from None
 
 
 class ModelCheckpoint(keras.callbacks.ModelCheckpoint):
     """Keras' ModelCheckpoint that takes .hdf5 as well, and always leaves a whole file."""
 
     def __init__(self, filepath, *args, **kwargs):
-        # Keras' own refuses the extension, though its save and load accept it.
-        filepath = str(filepath)
-        stand_in = filepath[:-5] + '.h5' if filepath.endswith('.hdf5') else filepath
-        super().__init__(stand_in, *args, **kwargs)
-        self.filepath = filepath
+        super().__init__(str(filepath).replace('.hdf5', '.h5'), *args, **kwargs)
+        self.filepath = str(filepath)  # Keras' save and load accept the extension
 
     def _save_model(self, epoch, batch, logs):
         path = self._get_file_path(epoch, batch, logs)

@@ -49,12 +49,10 @@ def jobs_of(model, pairs, formats=None):
 def paint(model, jobs, flip=False):
     """Yield Painted of each job, in order.
 
-    A picture becomes the network's input by the size rule of `model.about`, and the class
-    probabilities become its own size again before the most probable is taken. Two pictures are in
-    work at a time: two passes side by side keep two cores busier than one pass spread over both,
-    and reading hides behind them. Raises InputError that names the file.
-
-    flip: the mean of the probabilities of the picture and of its mirror image.
+    A picture becomes the network's input by the size rule of `model.about`; the class probabilities
+    (flip: their mean with those of the mirror image) become its own size again before the most
+    probable is taken. Two pictures are in work at a time: two passes side by side keep two cores
+    busier than one spread over both. Raises InputError that names the file.
     """
     import keras
 
@@ -129,12 +127,9 @@ class Masks:
     picture and mask next to each other to side-by-side/.
 
     Where two pictures have one name, the second's is <name>-2, also when the first was painted
-    earlier: a mask tells by a text chunk which picture it is of.
-
-    Args: files: all that will come. settings: of them opacity (of the class colours over the
-        picture) and side_by_side.
-    Raises: InputError where the folder cannot be written, or a file is there that this program did
-        not write.
+    earlier: a mask tells by a text chunk which picture it is of. files: all that will come.
+    Raises: InputError where the folder cannot be written, or this program did not write what is
+        there.
     """
 
     def __init__(self, folder, files, classes, settings):
@@ -217,10 +212,8 @@ def paint_and_score(model, data, folder, settings):
     if settings.data == 'CamVid' and not (settings.images or settings.output):
         how = dict(copy_function=copy_whole, dirs_exist_ok=True)
         shown = shutil.copytree(shown, 'CamVid/testpred', **how)
-    print(
-        f'Masks: {shown}/, overlays: {shown}/{masks.shown.name}/, report: {folder}/report.html, '
-        f'curves: tensorboard --logdir {settings.log}'
-    )
+    print(f'Masks: {shown}/, overlays: {shown}/{masks.shown.name}/, report: {folder}/report.html')
+    print(f'Curves: tensorboard --logdir {settings.log}')
 
 
 def paint_files(model, path, pictures, settings):
@@ -233,8 +226,7 @@ def paint_files(model, path, pictures, settings):
 
 
 def evaluate(settings, flags, model=None, path=None):
-    """Print the scores of a model, or of the masks that flags name; write scores.json, and the
-    report where it is asked for."""
+    """Print and write the scores of a model, or of the masks that flags name; perhaps a report."""
     about = model and model.about
     data = load(settings, classes=about and about.classes, prefer=about and about.formats)
     if data.errors:

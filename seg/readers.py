@@ -47,31 +47,29 @@ def open_picture(path, decode=True):
     bits of other depths silently."""
     fault = ''
     try:
-        picture = Image.open(path)
-        rawmode = picture.tile[0][3] if picture.tile else ''  # or a tuple that begins with it
-        picture.info['rawmode'] = rawmode if isinstance(rawmode, str) else str(rawmode[0])
-        asked = picture.format != 'PNG' or 'exif' in picture.info  # else it decodes a PNG to look
-        turned = picture.info['turned'] = picture.getexif().get(0x0112, 1) if asked else 1
-        w, h = picture.size
-        if w * h > MAX_PIXELS:
-            fault = f'declares {h}x{w} pixels, at most {MAX_PIXELS} are read; cut it up'
-        elif picture.format == 'TIFF' and picture.n_frames > 1:
-            fault = f'holds {picture.n_frames} pages, expected one; save each as a file'
-        elif turned > 4 and picture.info.get('compression') == 'raw':  # Pillow 13 scrambles it
-            fault = 'a TIFF that an EXIF tag turns; turn the picture itself'
-        elif decode:
-            with picture:
+        with Image.open(path) as picture:
+            rawmode = picture.tile[0][3] if picture.tile else ''  # or a tuple that begins with it
+            picture.info['rawmode'] = rawmode if isinstance(rawmode, str) else str(rawmode[0])
+            asked = picture.format != 'PNG' or 'exif' in picture.info  # else it decodes it to look
+            turned = picture.info['turned'] = picture.getexif().get(0x0112, 1) if asked else 1
+            w, h = picture.size
+            if w * h > MAX_PIXELS:
+                fault = f'declares {h}x{w} pixels, at most {MAX_PIXELS} are read; cut it up'
+            elif picture.format == 'TIFF' and picture.n_frames > 1:
+                fault = f'holds {picture.n_frames} pages, expected one; save each as a file'
+            elif turned > 4 and picture.info.get('compression') == 'raw':  # Pillow 13 scrambles it
+                fault = 'a TIFF that an EXIF tag turns; turn the picture itself'
+            elif decode:
                 picture.load()
                 ImageOps.exif_transpose(picture, in_place=True)
     except Image.DecompressionBombError:
         fault = f'declares more than {MAX_PIXELS} pixels; cut it up'
     except FileNotFoundError:
         fault = 'expected a picture, found no such file'
-    except UnidentifiedImageError:
-        fault = 'not a picture' if os.path.getsize(path) else 'empty, 0 bytes'
-        fault += '; replace the file or take it out'
     except Exception as e:  # what a damaged file raises depends on where it is damaged
-        fault = f'damaged ({e}); replace the file or take it out'
+        fault = 'not a picture' if isinstance(e, UnidentifiedImageError) else f'damaged ({e})'
+        fault = fault if os.path.getsize(path) else 'empty, 0 bytes'
+        fault += '; replace the file or take it out'
     if fault:
         raise InputError(f'{path}: {fault}')
     return picture
@@ -98,7 +96,7 @@ def read_image(path, channels=3, intensity=EIGHT_BITS):
     picture = open_picture(path)
     if not is_deep(picture.mode):
         image = np.asarray(picture.convert('L' if channels == 1 else 'RGB'))
-        return image[..., None] if channels == 1 else image
+        return image.reshape(*image.shape[:2], channels)
     values = deep_values(picture, path)
     low, high = intensity or (values.min(), values.max())
     if intensity is None and (picture.mode.startswith('I;16') or low >= 0 and high <= 1):
@@ -190,11 +188,9 @@ def meaning(stored, kind, table):
 
 def recognise(raws, table, prefer=None):
     """How labels are meant: ({layout: 'index', '0/255', 'colour' or 'grey'}, [doubts]): the reading
-    under which all values are classes, or failing that most pixels.
-
-    A file can be read in two ways (all black: the first class, or the one that is painted black);
-    all files together hardly ever. prefer: what was found in training, which decides where palette
-    or RGB files alone do not."""
+    under which all values are classes, or failing that most pixels. One black file can be read in
+    two ways, all files together hardly ever. prefer: what was found in training, which decides
+    where palette or RGB files alone do not."""
     formats, doubts = {}, []
     for layout in sorted({s.layout for s in raws}):
         held, before = gather(raws, layout), (prefer or {}).get(layout)
@@ -261,7 +257,6 @@ def to_classes(raw, table, formats):
 
 def read_label(path, table, formats=None):
     """One label file as class indices, uint8 (H, W), see `to_classes`: an index picture (8 or 16
-    bits, palette, 1 bit, grey saved as RGB), 0/255 mask, or colour mask of the table (RGB, opaque
-    RGBA, or a palette in an order of its own). With two classes 0/1 and 0/255 both mean background
-    and foreground. formats: what `recognise` found in all files; else this one is judged alone."""
+    bits, palette, 1 bit, grey saved as RGB), 0/255 mask of two classes, or colour mask of the table
+    (RGB, opaque RGBA, any palette). formats: of `recognise`; else this one is judged alone."""
     return to_classes(read_raw(path), table, formats or {})

@@ -4,8 +4,7 @@
 
 A scene is a small 3-D street seen by a pinhole camera: ground and walls are textured by solving
 each pixel's ray, everything else is polygons in metres, painted from far to near, picture and label
-through the same mask. Classes share palettes (grey houses, grey roads, grey skies; green cars,
-green fences, trees), so that texture, shape and place tell them apart, not colour.
+through the same mask. Classes share palettes: texture, shape and place tell them apart, not colour.
 """
 
 import shutil
@@ -30,18 +29,17 @@ BLACK, WHITE, RED = (0.08, 0.08, 0.08), (0.88, 0.88, 0.86), (0.72, 0.14, 0.12)
 YELLOW, COBALT = (0.84, 0.68, 0.16), (0.16, 0.32, 0.66)
 VIVID = [RED, YELLOW, COBALT, WHITE]
 
-LIGHTS = [  # sky at the top, sky at the horizon, gain on the ground, sun or not
-    ((0.30, 0.50, 0.80), (0.72, 0.82, 0.90), (1.06, 1.02, 0.94), True),  # clear day
-    ((0.62, 0.64, 0.68), (0.80, 0.81, 0.82), (0.90, 0.92, 0.96), False),  # overcast
-    ((0.52, 0.53, 0.56), (0.66, 0.66, 0.66), (0.78, 0.80, 0.84), False),  # rain coming
-    ((0.36, 0.40, 0.60), (0.94, 0.70, 0.50), (0.92, 0.78, 0.68), True),  # dusk
+LIGHTS = [  # sky at the top, sky at the horizon, gain on the ground
+    ((0.30, 0.50, 0.80), (0.72, 0.82, 0.90), (1.06, 1.02, 0.94)),  # clear day
+    ((0.62, 0.64, 0.68), (0.80, 0.81, 0.82), (0.90, 0.92, 0.96)),  # overcast
+    ((0.52, 0.53, 0.56), (0.66, 0.66, 0.66), (0.78, 0.80, 0.84)),  # rain coming
+    ((0.36, 0.40, 0.60), (0.94, 0.70, 0.50), (0.92, 0.78, 0.68)),  # dusk
 ]
-
-CIRCLE = np.stack([f(np.linspace(0, 2 * np.pi, 17)[:-1]) for f in (np.cos, np.sin)], -1)
 
 
 def disc(x, y, radius):
-    return CIRCLE * radius + (x, y)
+    angle = np.linspace(0, 2 * np.pi, 17)[:-1]
+    return np.stack([x + radius * np.cos(angle), y + radius * np.sin(angle)], -1)
 
 
 def box(x0, y0, x1, y1):
@@ -68,9 +66,7 @@ class Scene:
         self.u = (np.arange(self.w)[None] + 0.5 - self.vanish[0]) / self.focal  # rays: x / z
         self.v = (np.arange(self.h)[:, None] + 0.5 - self.vanish[1]) / self.focal  # -y / z
         self.eye, self.side = rng.uniform((1.4, -1.5), (2.3, 1.5))  # y and x of the camera
-        *light, sun = LIGHTS[rng.integers(len(LIGHTS))]
-        self.zenith, self.haze, self.gain = np.float32(light)
-        self.sun = rng.choice([-1, 1]) if sun else 0  # the side it stands on, 0 behind clouds
+        self.zenith, self.haze, self.gain = np.float32(LIGHTS[rng.integers(len(LIGHTS))])
         self.clear = rng.uniform(50, 250)  # metres until the haze has swallowed 63 %
         self.half, self.end = rng.uniform((2.7, 35), (3.7, 90))  # half the road, the view's end
         self.image = np.zeros((self.h, self.w, 3), np.float32)
@@ -113,11 +109,6 @@ class Scene:
         shade = 1 + grain * (self.fine[mask] + self.leaf[mask])
         self.paint(mask, label, np.array(colours)[seen[mask] - 1], shade, z)
 
-    def shadow(self, x, z, wide, deep, strength=0.55):
-        """Darkens the ground below a thing; the ground keeps its label."""
-        mask = self.topmost([(x + CIRCLE[:, 0] * wide, 0, z + CIRCLE[:, 1] * deep)]) > 0
-        self.image[mask & ((self.label == ROAD) | (self.label == PAVEMENT))] *= strength
-
     def wall(self, a, z, low, high, top):
         """A wall's mask (H, W) and its pixels' a (metres along it, low to high), y and z (N)."""
         y = self.eye - self.v * z
@@ -126,32 +117,27 @@ class Scene:
 
 
 def sky(s):
-    """Gradient and clouds."""
     blend = np.clip(1 - s.v / s.v[0], 0, 1)[..., None] ** 1.3
     colour = s.zenith * (1 - blend) + s.haze * blend
     cloud = np.clip(s.noise(4) + 0.5 * s.soft + 0.25 * s.noise(20) + s.rng.uniform(-0.6, 0.5), 0, 1)
-    colour += (s.haze.mean() + 0.06 - colour) * cloud[..., None] * s.rng.uniform(0.4, 0.9)
-    s.paint(np.ones((s.h, s.w), bool), SKY, colour.reshape(-1, 3) / s.gain)  # it is the light
+    white = (s.haze.mean() + 0.06 - colour) * cloud[..., None] * s.rng.uniform(0.4, 0.9)
+    light = (colour + white).reshape(-1, 3) / s.gain  # which paint applies
+    s.paint(np.ones((s.h, s.w), bool), SKY, light)
 
 
 def ground(s):
-    """Slabs, kerbs, asphalt and its markings."""
-    rng, half = s.rng, s.half
     below, z, _ = np.broadcast_arrays(s.v > s.eye / 400, s.eye / s.v.clip(s.eye / 400), s.u)
     x = s.u * z + s.side
     off = np.abs(x)
     light = 1 + 0.07 * s.fine + 0.05 * s.soft
-    light[x * s.sun > rng.uniform(0.5, 5)] *= 0.68  # in the houses' shadow
     joint = ((x % 1.2 < 0.09) | (z % 1.2 < 0.1)) * np.exp(-z / 15)
     lines = (off < 0.08 + z / s.focal / 2) & (z % 5 < 3)
-    if rng.random() < 0.35:  # a crossing
-        lines |= (np.abs(z - rng.uniform(8, 15)) < 1.5) & (x % 1.2 < 0.6)
     asphalt = s.pick(GREY[:3] * 3, WARM[:1])
     for where, label, colour, shade in (
         (True, PAVEMENT, s.pick(GREY[1:], WARM), 1.03 - 0.27 * joint),
-        (off < half + 0.22, PAVEMENT, asphalt + 0.18, 1.0),
-        (off < half, ROAD, asphalt, 1.0),
-        ((off < half) & lines, ROAD, s.pick([YELLOW], [WHITE] * 3), 1 + 0.12 * s.leaf),
+        (off < s.half + 0.22, PAVEMENT, asphalt + 0.18, 1.0),
+        (off < s.half, ROAD, asphalt, 1.0),
+        ((off < s.half) & lines, ROAD, s.pick([YELLOW], [WHITE] * 3), 1 + 0.12 * s.leaf),
     ):
         mask = below & where
         s.paint(mask, label, colour, (light * shade)[mask], z[mask])
@@ -160,26 +146,24 @@ def ground(s):
 def house(s, x, width, z0, z1):
     """A building with windows, and doors or a shop: its front, then its wall along the street."""
     rng = s.rng
-    height = rng.uniform(4.5, 9) if rng.random() < 0.65 else rng.uniform(9, 17)
-    top = height + rng.choice([0, rng.uniform(1, 2.4)])  # of the roof
+    height = rng.choice([rng.uniform(4.5, 9), rng.uniform(9, 17)], p=[0.65, 0.35])
     wall = s.pick(GREY, GREY, WARM, WARM, WARM, BLUE[:1], GREEN[2:3])
     roof, trim = s.pick(DARK, GREY[:2], WARM[:2]), s.pick(GREY[2:], [WHITE], DARK)
     glass, entry = s.pick(DARK, BLUE, GREY[:2]), s.pick(VIVID, DARK, GREEN, GREY)
     bay, floor, opening, start = rng.uniform((1.8, 2.7, 0.2, 0), (3.4, 3.3, 0.31, 50))
     shop, along = rng.random() < 0.4, (x - s.side) / s.u
-    front = s.wall(s.u * z0 + s.side, z0, *sorted([x, x + width]), top)
-    flank = s.wall(along, along, z0, z1, top)
-    for light, (mask, a, y, z) in ((0.9, front), (0.95 - 0.2 * np.sign(x) * s.sun, flank)):
+    front = s.wall(s.u * z0 + s.side, z0, *sorted([x, x + width]), height)
+    flank = s.wall(along, along, z0, z1, height)
+    for light, (mask, a, y, z) in ((0.9, front), (1.0, flank)):
         a = a + start
         column, storey = np.floor(a / bay), np.floor(y / floor)
         right, up = np.abs(a / bay - column - 0.5), np.abs(y / floor - storey - 0.55)
-        upper = (storey >= shop) & ((storey + 1) * floor < height + 0.25)
+        upper = (storey >= shop) & ((storey + 1) * floor < height)
         chance = np.sin((column * 7 + storey * 3 + start) * 12.9) ** 2  # no two windows alike
         low = (y < floor * 0.75) & (a % 2.4 > 0.3) if shop else (y < 2.1) & (a % (bay * 3) < 1)
         colour = np.multiply.outer(1 + 0.1 * s.fine[mask], wall)
         for where, what, shade in (
-            (y > height - 0.35, trim, 0.9),
-            (y > height, roof, 1.0),
+            ((storey + 1) * floor > height, roof, 1.0),
             (upper & (right < opening + 0.04) & (up < 0.31), trim, 1.0),
             (upper & (right < opening) & (right > 0.03) & (up < 0.27), glass, 0.75 + 0.6 * chance),
             ((y < floor) & shop, entry, 0.9),
@@ -195,9 +179,7 @@ def tree(s, x, z):
     height, radius = s.rng.uniform((2.2, 1.2), (3.6, 2.0))
     parts = line(s.pick(DARK, GREY[:2], WARM[:1]), [(0, 0), (0.1, height)], 0.34)
     for right, up in lumps[np.argsort(lumps[:, 1])]:
-        shade = 0.9 + 0.3 * up + 0.1 * s.sun * right
-        parts.append((leaves * shade, disc(right, up + 0.6, 0.3) * radius + (0, height)))
-    s.shadow(x, z, radius * 0.8, radius * 0.8, 0.75)
+        parts.append((leaves * (0.9 + 0.3 * up), disc(right, up + 0.6, 0.3) * radius + (0, height)))
     s.solid(TREE, x, z, parts, grain=0.3)
 
 
@@ -215,8 +197,7 @@ def walls(s):
     """What closes the view, then houses and gardens on both sides, from far to near."""
     rng, plots = s.rng, []
     for x in np.arange(-0.8 * s.end, 0.8 * s.end, 10):
-        z = s.end + rng.uniform(0, 15)
-        house(s, x, rng.uniform(5, 15), z, z)
+        house(s, x, rng.uniform(5, 15), s.end, s.end)
     for side in (-1, 1):
         x = side * (s.half + rng.uniform(2.2, 4.5))
         ends = np.cumsum([rng.uniform(3, 8), *rng.uniform(6, 15, 15)])
@@ -231,38 +212,27 @@ def walls(s):
 
 
 def car(s, x, z, yaw):
-    """A car at any yaw, a tapered cabin on a body; windows, lamps and wheels are Car too."""
+    """A car at any yaw: black tyres, a body and a tapered cabin of glass under a roof."""
     colour, glass = s.pick(GREY, VIVID, BLUE, GREEN[2:], DARK), s.pick(DARK, DARK, BLUE[1:2])
     end, slope, roof = s.rng.uniform((1.85, 0.05, 1.4), (2.3, 0.5, 1.8))
-    sin, cos = np.sin(yaw), np.cos(yaw)
-
-    def ring(back, ahead, wide, y):  # (4, 3): back left, front left, front right, back right
-        a, b = np.array([back, ahead, ahead, back]), np.array([-wide, -wide, wide, wide])
-        return np.stack([a * sin + b * cos, np.full(4, y), a * cos - b * sin], 1)
-
-    whole = box(0, 0, 1, 1)  # what is on each face, in 0..1 across and up it
-    wheels = [(BLACK, disc(i, 0.1, (0.18 / end, 0.55))) for i in (0.2, 0.8)]
-    lamps = [(RED if cos > 0 else WHITE, box(i, 0.5, i + 0.18, 0.88)) for i in (0, 0.82)]
-    flank, bumper = [(colour * 0.85, whole), *wheels], [(colour * 0.78, whole), *lamps]
-    window = [(colour * 0.9, whole), (glass, box(0.08, 0.12, 0.92, 0.85))]
-    body = ring(-end, end, 0.86, 0.28), ring(-end, end, 0.86, 0.9)
-    cabin = ring(slope - end, end - 0.6, 0.82, 0.88), ring(2 * slope - end, end - 1.3, 0.65, roof)
     parts = []
-    for (low, high), looks in ((body, [flank, bumper] * 2), (cabin, [window] * 4)):
+    for paint, *rings in (  # from, to, half the width, height of the lower and the upper edge
+        (np.array(BLACK), (0.4 - end, end - 0.4, 0.76, 0), (0.4 - end, end - 0.4, 0.76, 0.3)),
+        (colour, (-end, end, 0.86, 0.25), (-end, end, 0.86, 0.9)),
+        (glass, (slope - end, end - 0.6, 0.82, 0.9), (2 * slope - end, end - 1.3, 0.65, roof)),
+    ):
+        corners = [box(-wide, back, wide, ahead) for back, ahead, wide, _ in rings]
+        turned = corners @ np.array([(np.cos(yaw), -np.sin(yaw)), (np.sin(yaw), np.cos(yaw))])
+        low, high = (np.insert(c, 1, ring[3], axis=1) for c, ring in zip(turned, rings))
         faces = np.stack([low, np.roll(low, -1, 0), np.roll(high, -1, 0), high], 1)
         distance = np.linalg.norm(faces.mean(1) - (s.side - x, s.eye, -z), axis=1)
-        for i in np.argsort(-distance)[1:]:  # the farthest is never seen
-            for paint, points in looks[i]:
-                p, q = points.T
-                weights = np.stack([(1 - p) * (1 - q), p * (1 - q), p * q, (1 - p) * q], 1)
-                parts.append((paint, weights @ faces[i]))
+        for i in np.argsort(-distance)[1:]:  # the farthest is never seen; ends, then flanks
+            parts.append((paint * (0.78, 0.9)[i % 2], faces[i]))
         parts.append((colour * 1.12, high))
-    s.shadow(x, z, 1.1 + 1.2 * abs(sin), 1.1 + 1.2 * abs(cos))
     s.solid(CAR, x, z, parts)
 
 
 def person(s, x, z):
-    """Someone standing or walking, seen from any side."""
     coat, legs = s.pick(WARM, BLUE, DARK, VIVID, VIVID), s.pick(DARK, BLUE[1:2], GREY[:1])
     skin, hair = s.pick(WARM), s.pick(DARK, WARM[:1], GREY[2:])
     foot, hand, wide, hem = s.rng.uniform((0.11, 0.26, 0.22, 0.5), (0.37, 0.5, 0.27, 0.85))
@@ -270,7 +240,6 @@ def person(s, x, z):
     parts = line(legs, [(-foot, 0), (0, 0.85), (foot, 0)], 0.2) + line(coat * 0.8, arms, 0.14)
     parts += line(coat, [(0, hem), (0, 1.47)], 2 * wide)
     parts += [(hair, disc(0, 1.66, 0.15)), (skin, disc(s.rng.uniform(-0.05, 0.05), 1.62, 0.12))]
-    s.shadow(x, z, 0.4, 0.3)
     s.solid(PERSON, x, z, parts)
 
 
@@ -278,52 +247,41 @@ def bicyclist(s, x, z):
     """Rider and bicycle from the side, shortened by the angle they ride at."""
     shirt, trousers = s.pick(WARM, BLUE, VIVID, VIVID), s.pick(DARK, BLUE[1:2], GREY)
     metal, skin, helmet = s.pick(VIVID, GREY, DARK), s.pick(WARM), s.pick(VIVID, DARK, GREY)
-    pedal, turn = s.rng.uniform(-0.08, 0.12), s.rng.choice([-1, 1]) * s.rng.uniform(0.6, 1.0)
+    turn = s.rng.choice([-1, 1]) * s.rng.uniform(0.6, 1.0)
     frame = [(0.55, 0.35), (0.4, 0.95), (-0.25, 0.87), (-0.1, 0.4), (-0.55, 0.35)]
-    leg = [(-0.22, 0.98), (0.14, 0.72 + pedal), (0.0, 0.3 + pedal)]
+    leg, arm = [(-0.22, 0.98), (0.14, 0.74), (0.0, 0.32)], [(0.12, 1.4), (0.42, 1.03)]
     wheels = (BLACK, 0.36), (GREY[2], 0.26)
-    parts = [
-        (colour, disc(hub, 0.35, radius)) for colour, radius in wheels for hub in (-0.55, 0.55)
-    ]
+    parts = [(tyre, disc(hub, 0.35, r)) for tyre, r in wheels for hub in (-0.55, 0.55)]
     parts += line(metal, frame, 0.09) + line(trousers, leg, 0.18)
-    parts += line(shirt, [(-0.26, 0.86), (0.17, 1.46)], 0.32)
-    parts += line(shirt * 0.85, [(0.12, 1.4), (0.42, 1.03)], 0.13)
+    parts += line(shirt, [(-0.26, 0.86), (0.17, 1.46)], 0.32) + line(shirt * 0.85, arm, 0.13)
     parts += [(helmet, disc(0.26, 1.7, 0.15)), (skin, disc(0.3, 1.62, 0.12))]
-    s.shadow(x, z, 0.9 * abs(turn), 0.3)
     s.solid(BICYCLIST, x, z, [(colour, shape * (turn, 1)) for colour, shape in parts])
 
 
 def pole(s, x, z, height=None):
-    """A pole, two pixels wide at least (at 120 rows); a street lamp's where no height is given."""
+    """A sign's pole or a lamp post, two pixels wide at least (at 120 rows)."""
     width = max(s.rng.uniform(0.2, 0.3), 2.2 / 120 * s.h / s.focal * z)
     colour, top = s.pick(GREY[:2], DARK, GREEN[3:]), height or s.rng.uniform(4.5, 8)
-    parts = line(colour * 0.75, [(0, 0), (0, top)], width)
-    if not height:
-        reach = -np.sign(x) * s.rng.uniform(0.8, 1.8)
-        parts += line(colour, [(0, top), (reach, top + 0.35)], width * 0.9)
-        parts.append((colour * 0.6, box(reach - 0.35, top + 0.22, reach + 0.35, top + 0.5)))
-    s.solid(POLE, x, z, parts)
+    s.solid(POLE, x, z, line(colour * 0.75, [(0, 0), (0, top)], width))
 
 
 def sign(s, x, z):
     """A traffic sign, signboard or traffic light on a pole."""
     height, radius = s.rng.uniform((2.2, 0.42), (3.2, 0.58))
-    triangle, board = np.array([(-1.2, -0.7), (1.2, -0.7), (0, 1.2)]), s.pick(VIVID, GREEN)
     kinds = (  # outline, colour of its rim, of its face and of the mark on it, the mark
         (disc(0, 0, 1), RED, WHITE, BLACK, box(-0.35, -0.3, 0.35, 0.3)),
-        (triangle, RED, WHITE, BLACK, box(-0.1, -0.3, 0.1, 0.3)),
         (disc(0, 0, 1), WHITE, COBALT, WHITE, box(-0.2, -0.6, 0.2, 0.6)),
-        (box(-1.5, -0.8, 1.5, 0.8), WHITE, board, WHITE, box(-1, -0.1, 0.7, 0.2)),
+        (box(-1.5, -0.8, 1.5, 0.8), WHITE, s.pick(VIVID, GREEN), WHITE, box(-1, -0.1, 0.7, 0.2)),
         (box(-0.65, -1.5, 0.65, 1.2), BLACK, BLACK, (1, 0.15, 0.1), disc(0, 0.6, 0.4)),
     )
     outline, rim, face, ink, mark = kinds[s.rng.integers(len(kinds))]
-    parts = ((rim, outline), (face, outline * 0.8), (ink, mark))
+    parts = (rim, outline), (face, outline * 0.8), (ink, mark)
     pole(s, x, z, height + radius)
     s.solid(SIGN, x, z, [(colour, shape * radius + (0, height)) for colour, shape in parts])
 
 
 def furnish(s):
-    """Pavements with a railing, then what is on the road, each from far to near."""
+    """What is on the pavements, then what is on the road, each from far to near."""
     rng, half, things = s.rng, s.half, []
     for kind, least, most, z0, z1, inner, outer in (
         (pole, 2, 3, 6, 24, 0.3, 0.7),  # how many, z from and to, metres from the kerb
@@ -336,8 +294,6 @@ def furnish(s):
             x = rng.choice([-1, 1]) * (half + rng.uniform(inner, outer))
             z = max(rng.uniform(near, far), abs(x - s.side) * 2 * s.focal / s.w + 0.8)  # in view
             things.append((outer < 0, kind, x, z))
-    x, z = rng.choice([-1, 1]) * (half + 0.15), rng.uniform(5, 14)
-    things.append((False, fence, x, z, z + rng.uniform(2, 12), 1.2))
     for z in np.arange(rng.uniform(6, 10), 35, rng.uniform(7, 10)):
         x = rng.choice([-1, 1]) * rng.choice([half - 1, half - 1, 0.4 * half])  # parked or driving
         turn = rng.choice([rng.normal(0, 0.04), rng.uniform(-1.2, 1.2)], p=[0.9, 0.1])

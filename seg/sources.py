@@ -89,8 +89,8 @@ def _find(settings):
     if not found:
         held = sorted(p.name for p in data.iterdir()) if data.is_dir() else ['no such folder']
         line = f'{data}: expected train and trainannot in it, found '
-        line += ', '.join(held[:9]) or 'nothing'
-        raise InputError(f'{line}; name folders of your own with --images and --labels')
+        line += f'{", ".join(held[:9]) or "nothing"}; --data, or --images and --labels, name others'
+        raise InputError(f'{line}.\n`main.py download` fetches CamVid, `main.py sample` needs none')
     pairs, errors = {}, []
     for name, (images, labels) in found.items():
         pairs[name] = []
@@ -113,14 +113,14 @@ def _look_at(path, label, whole):
     try:
         if label:
             return readers.read_raw(path)
-        with readers.open_picture(path, decode=whole) as picture:
-            turned = picture.info['turned']
-            swap = turned > 4 and not whole and picture.format != 'TIFF'  # Pillow has swapped those
-            shape = picture.size if swap else picture.size[::-1]
-            deep = whole and readers.is_deep(picture.mode)
-            top = float(readers.deep_values(picture, path).max()) if deep else 0
-            digest = hashlib.sha1(picture.tobytes()).hexdigest() if whole else ''
-            return Glance(shape, picture.mode, turned > 1, top, digest)
+        picture = readers.open_picture(path, decode=whole)
+        turned = picture.info['turned']
+        swap = turned > 4 and not whole and picture.format != 'TIFF'  # Pillow has swapped that one
+        shape = picture.size if swap else picture.size[::-1]
+        deep = whole and readers.is_deep(picture.mode)
+        top = float(readers.deep_values(picture, path).max()) if deep else 0
+        digest = hashlib.sha1(picture.tobytes()).hexdigest() if whole else ''
+        return Glance(shape, picture.mode, turned > 1, top, digest)
     except InputError as e:
         return str(e)
 
@@ -171,8 +171,7 @@ def guess_classes(held):
             entries = tables.unpack(held.colours[np.argsort(values)])
             return tables.coloured_classes(entries), 'palette indices'
         if top < 3 * len(values) or top > 255:
-            how = f'indices, of which the largest is {top}'
-            return tables.numbered_classes(min(top, 254) + 1), how
+            return tables.numbered_classes(min(top, 254) + 1), f'indices; the largest is {top}'
     ends = tables.unpack(held.colours[:255])
     camvids = (tables.lookup(held.colours[:255], tables.CAMVID) >= 0).all()
     if camvids and (np.ptp(ends, axis=1) > 0).sum() > 5:  # greys are anybody's
@@ -211,15 +210,17 @@ def _decide_classes(settings, data):
     else:
         return None, 'no labels'
     if n and n != len(table) and (n, len(table)) != (1, 2):
-        line = f'--num-class {n}, but {how} has {len(table)} classes; leave --num-class out'
-        raise InputError(f'{line}, or name another table with --classes')
+        raise InputError(
+            f'--num-class {n}, but {how} has {len(table)} classes; leave one of them out'
+        )
     return table, how
 
 
 def _decide_pictures(settings, data):
-    """{'rule', 'channels', 'intensity'} of the images."""
-    images = data.seen(0)
-    sizes, rule = {g.shape for g in images.values()}, None
+    """{'rule', 'channels', 'intensity'} of the images; of more than 8 bits the (low, high) of all
+    values but for a few at either end."""
+    images, rule, intensity = data.seen(0), None, readers.EIGHT_BITS
+    sizes = {g.shape for g in images.values()}
     if settings.size:
         rule = SizeRule(settings.resize, *settings.size)
     elif len(sizes) == 1:
@@ -228,30 +229,24 @@ def _decide_pictures(settings, data):
     deep = [p for p, g in images.items() if readers.is_deep(g.mode)]
     shallow = [p for p, g in images.items() if not readers.is_deep(g.mode)]
     if deep and shallow:
-        line = f'{shallow[0]}: 8 bits, but {deep[0]} has more; save all of them alike'
-        data.errors.append(f'{line}: one range of values serves a whole set')
-    intensity = _intensity(deep, data.errors) if deep and not shallow else readers.EIGHT_BITS
+        data.errors.append(f'{shallow[0]}: 8 bits, but {deep[0]} has more; save all of them alike')
+    elif deep:
+        samples = []
+        for path in deep[:: -(-len(deep) // 32)]:  # at most 32 pictures, 100,000 values of each
+            try:
+                values = readers.deep_values(readers.open_picture(path), path).ravel()
+                samples.append(values[:: -(-len(values) // 100_000)])
+            except InputError as e:
+                data.errors.append(str(e))
+        low, high = np.percentile(np.concatenate(samples or [[0]]), (0.5, 99.5))
+        intensity = float(low), float(max(high, low + 1e-6))
     return {'rule': rule, 'channels': 1 if grey else 3, 'intensity': intensity}
-
-
-def _intensity(paths, errors):
-    """(low, high) of pictures of more than 8 bits, but for a few values at either end."""
-    samples = [np.zeros(1)]
-    for path in paths[:: -(-len(paths) // 32)]:  # at most 32 pictures, 100,000 values of each
-        try:
-            values = readers.deep_values(readers.open_picture(path), path).ravel()
-            samples.append(values[:: -(-len(values) // 100_000)])
-        except InputError as e:
-            errors.append(str(e))
-    low, high = np.percentile(np.concatenate(samples[1:] or samples), (0.5, 99.5))
-    return float(low), float(max(high, low + 1e-6))
 
 
 def load(settings, fast=True, classes=None, prefer=None):
     """The DataSet that `settings` name; InputError where there is none or its class table is wrong.
-    What is wrong with files is in its `errors`. fast: look at every header and at most FAST_LABELS
-    labels, else at every pixel. classes, prefer: the class table and the label formats of a model
-    that is to be scored."""
+    What is wrong with files is in its `errors`. fast: look at headers and FAST_LABELS labels, not
+    at every pixel. classes, prefer: class table and label formats of a model to be scored."""
     data, how = _find(settings), 'the model'
     if 'val' not in data.splits:
         data.warnings.append('no validation pictures: add a val folder, or --val-split 0.2')

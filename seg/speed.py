@@ -1,11 +1,11 @@
-"""What makes training fast on one kind of processor: a pass over any built model; and Muon.
-
-Layers stay Keras' own, so that files name no other; only how they compute changes.
-"""
+"""Fast training: a pass over any built model, whose layers stay Keras' own in files, and Muon."""
 
 import keras
 import numpy as np
 from keras import layers, ops
+
+if keras.backend.backend() == 'tensorflow':
+    import tensorflow as tf
 
 
 def quicken(model):
@@ -17,7 +17,7 @@ def quicken(model):
                 _fuse(layer)
             elif isinstance(layer, layers.Cropping2D):
                 _slice(layer)
-            elif products and type(layer) is layers.Conv2D and layer.padding == 'same':
+            elif products and type(layer) is layers.Conv2D:
                 _multiply(layer)
     return model
 
@@ -30,13 +30,9 @@ def _fuse(layer):
     def call(x, training=None, mask=None):
         if not training or not layer.trainable or len(x.shape) != 4:
             return plain(x, training=training, mask=mask)
-        from tensorflow import raw_ops, shape, zeros
-
-        learned = dict(scale=layer.gamma.value, offset=layer.beta.value, epsilon=layer.epsilon)
-        y, mean, variance, *_ = raw_ops.FusedBatchNormV3(
-            x=x, mean=zeros(0), variance=zeros(0), is_training=True, **learned
-        )
-        n = ops.cast(ops.prod(shape(x)[:-1]), variance.dtype)  # it divides by n - 1, Keras by n
+        fused = tf.compat.v1.nn.fused_batch_norm
+        y, mean, variance = fused(x, layer.gamma.value, layer.beta.value, epsilon=layer.epsilon)
+        n = ops.cast(ops.prod(tf.shape(x)[:-1]), variance.dtype)  # it divides by n - 1, Keras by n
         new = mean, variance * (n - 1) / n
         for old, value in zip((layer.moving_mean, layer.moving_variance), new):
             old.assign(old * layer.momentum + ops.stop_gradient(value) * (1 - layer.momentum))
@@ -47,64 +43,42 @@ def _fuse(layer):
 
 def _slice(layer):
     """A Cropping2D by TensorFlow's slice: its gradient takes a tenth of a strided slice's time."""
-    (top, bottom), (left, right) = layer.cropping
-
-    def call(x):
-        from tensorflow import shape, slice, stack
-
-        height, width = x.shape[1:3]
-        if None in (height, width):
-            height, width = shape(x)[1], shape(x)[2]
-        return slice(
-            x, [0, top, left, 0], stack([-1, height - top - bottom, width - left - right, -1])
-        )
-
-    layer.call = call
+    (top, _), (left, _) = layer.cropping
+    _, height, width, _ = layer.output.shape
+    if height and width:
+        layer.call = lambda x: tf.slice(x, [0, top, left, 0], [-1, height, width, -1])
 
 
 def _avx2_alone():
     """Whether this is a processor with AVX2 but without AVX-512, and there is no GPU."""
-    import tensorflow as tf
-
-    # NumPy leaves out what is empty, and has two ways to say it.
     found = ' '.join(np.show_config(mode='dicts').get('SIMD Extensions', {}).get('found', []))
-    avx2 = 'AVX2' in found or 'X86_V3' in found
+    avx2 = 'AVX2' in found or 'X86_V3' in found  # NumPy has two ways to say it
     avx512 = 'AVX512' in found or 'X86_V4' in found
     return avx2 and not avx512 and not tf.config.list_physical_devices('GPU')
 
 
 def _multiply(layer):
-    """A Conv2D that learns by a product of matrices for each tap of its kernel: without AVX-512,
-    oneDNN's own gradient of the kernel takes one and a half to five times as long from 32 to 32
-    channels on. The other layers keep TensorFlow's own."""
-    plain = type(layer).convolution_op.__get__(layer)
+    """A Conv2D that learns by a product of matrices for each tap of its kernel: from 32 to 32
+    channels on, oneDNN's gradient takes 1.5 to 5 times as long without AVX-512."""
+    *_, channels, filters = layer.kernel.shape
+    kind, rates = (layer.padding, layer.strides, layer.groups), layer.dilation_rate
+    if kind != ('same', (1, 1), 1) or channels * filters < 32 * 32:
+        return
 
-    def convolution_op(x, kernel):
-        channels, filters = x.shape[-1], layer.filters
-        if channels * filters < 32 * 32 or layer.strides != (1, 1) or layer.groups > 1:
-            return plain(x, kernel)
-        import tensorflow as tf
+    @tf.custom_gradient
+    def convolve(x, kernel):
+        def gradient(dy):
+            mirrored = tf.transpose(tf.reverse(kernel, [0, 1]), [0, 1, 3, 2])
+            dx = tf.nn.conv2d(dy, mirrored, 1, 'SAME', dilations=rates)
+            return dx, _kernel_gradient(x, dy, kernel.shape, rates)
 
-        rates = layer.dilation_rate
+        return tf.nn.conv2d(x, kernel, 1, 'SAME', dilations=rates), gradient
 
-        @tf.custom_gradient
-        def convolve(x, kernel):
-            def gradient(dy):
-                mirrored = tf.transpose(tf.reverse(kernel, [0, 1]), [0, 1, 3, 2])
-                dx = tf.nn.conv2d(dy, mirrored, 1, 'SAME', dilations=rates)
-                return dx, _kernel_gradient(x, dy, kernel.shape, rates)
-
-            return tf.nn.conv2d(x, kernel, 1, 'SAME', dilations=rates), gradient
-
-        return convolve(x, tf.convert_to_tensor(kernel))
-
-    layer.convolution_op = convolution_op
+    layer.convolution_op = lambda x, kernel: convolve(x, tf.convert_to_tensor(kernel))
 
 
 def _kernel_gradient(x, dy, kernel_shape, rates):
     """Gradient of a 'same' convolution's kernel: for each tap, x.T @ dy at that displacement."""
-    import tensorflow as tf
-
     rows, columns, channels, filters = kernel_shape
     # Of the two that meet at each tap, the one with fewer channels is moved.
     still, moved, sign = (x, dy, -1) if filters < channels else (dy, x, 1)
@@ -113,21 +87,17 @@ def _kernel_gradient(x, dy, kernel_shape, rates):
     size = tf.stack([-1, tf.shape(x)[1], tf.shape(x)[2], moved.shape[-1]])
     still = tf.reshape(still, [-1, still.shape[-1]])
     taps = []
-    for i in range(rows):
-        for j in range(columns):
-            at = [r + sign * (k * rate - r) for r, k, rate in zip(reach, (i, j), rates)]
-            there = tf.reshape(tf.slice(padded, [0, *at, 0], size), [-1, moved.shape[-1]])
-            pair = (still, there) if sign < 0 else (there, still)
-            taps.append(tf.matmul(*pair, transpose_a=True))
+    for tap in np.ndindex(rows, columns):
+        at = [r + sign * (k * rate - r) for r, k, rate in zip(reach, tap, rates)]
+        there = tf.reshape(tf.slice(padded, [0, *at, 0], size), [-1, moved.shape[-1]])
+        pair = (still, there) if sign < 0 else (there, still)
+        taps.append(tf.matmul(*pair, transpose_a=True))
     return tf.reshape(tf.stack(taps), kernel_shape)
 
 
 class Muon(keras.optimizers.Muon):
-    """Keras' Muon (Jordan et al., 2024), which takes matrices, for the kernels of convolutions too.
-
-    A kernel is a matrix of (taps x channels in, channels out); the first and the last layer,
-    normalisation and biases are AdamW's, at the same rate (Liu et al., "Muon is Scalable", 2025).
-    """
+    """Keras' Muon (Jordan et al., 2024) for kernels as matrices (taps x channels in, channels out);
+    the rest and the first and last layer are AdamW's (Liu et al., "Muon is Scalable", 2025)."""
 
     def _should_use_adamw(self, variable):
         return len(variable.shape) != 4 or variable.path.split('/')[0] in self.exclude_layers
@@ -142,8 +112,7 @@ class Muon(keras.optimizers.Muon):
         """Keras' iteration on the shorter side's Gram matrix: less than half the time."""
         tall = x.shape[0] > x.shape[1]
         x = x / (ops.norm(x) + 1e-7)
-        y = ops.transpose(x)
-        gram = ops.matmul(y, x) if tall else ops.matmul(x, y)
+        gram = ops.matmul(ops.transpose(x), x) if tall else ops.matmul(x, ops.transpose(x))
         identity = factor = ops.eye(gram.shape[0], dtype=x.dtype)
         for _ in range(steps):
             p = self.muon_a * identity + self.muon_b * gram + self.muon_c * ops.matmul(gram, gram)
@@ -152,11 +121,8 @@ class Muon(keras.optimizers.Muon):
 
 
 def make_optimizer(model, settings, learning_rate):
-    """Adam, or AdamW where weights decay, or Muon.
-
-    settings: of them optimizer, weight_decay and ema, the momentum of an average of the weights
-    (Polyak and Juditsky, 1992); batch norm's statistics are then averaged over as many steps.
-    """
+    """Adam, or AdamW where weights decay, or Muon, as `settings` say; ema is the momentum of an
+    average of the weights (Polyak and Juditsky, 1992), and then of batch norm's statistics."""
     decay, ema = settings.weight_decay, settings.ema
     averaging = dict(use_ema=True, ema_momentum=ema) if ema else {}
     for layer in model.layers if ema else ():
@@ -164,9 +130,8 @@ def make_optimizer(model, settings, learning_rate):
             layer.momentum = ema
     if settings.optimizer == 'muon':
         kernels = [layer.name for layer in model.layers if hasattr(layer, 'kernel')]
-        ends = [kernels[0], kernels[-1]]
-        averaging |= dict(weight_decay=decay, adam_weight_decay=decay, exclude_layers=ends)
-        optimizer = Muon(learning_rate, **averaging)
+        averaging |= dict(weight_decay=decay, adam_weight_decay=decay)
+        optimizer = Muon(learning_rate, exclude_layers=[kernels[0], kernels[-1]], **averaging)
     else:
         optimizer = keras.optimizers.Adam(learning_rate, weight_decay=decay or None, **averaging)
     optimizer.exclude_from_weight_decay(var_names=['gamma', 'beta', 'bias'])

@@ -53,9 +53,7 @@ def prepared(settings):
 def fit(model, stream, val_pairs, settings, run, balance=None):
     """Train as `settings` say; the best model is at run/best.hdf5 and settings.model afterwards.
 
-    Args:
-        model: a network that ends in an activation, with its `about`; it is trained on the logits
-            before that.
+    Args: model: a network that ends in an activation, with its `about`; trained on the logits.
         stream: .batches(first sample) and .files(first sample, count), as datapre.Stream.
         val_pairs: sequence of (image, label), as they are, with `.pairs` of their paths.
         run: Path of the run's folder. Where it holds a state.npz the training goes on from there.
@@ -69,7 +67,7 @@ def fit(model, stream, val_pairs, settings, run, balance=None):
     if settings.weights and not (run / 'state.npz').exists():  # a resumed run has its own
         load_weights(model, settings.weights)
     plain = plain_network(model)
-    guard = Guard(settings, stream, run)
+    guard = Guard(settings, stream, run, len(val_pairs))
     validation = Validation(plain, val_pairs, logits.loss.__name__, balance, activation, guard)
     average = [keras.callbacks.SwapEMAWeights(swap_on_epoch=True)] if settings.ema else []
     best = Best(plain, run, settings)
@@ -79,18 +77,13 @@ def fit(model, stream, val_pairs, settings, run, balance=None):
         print(f'{run} has done its {epoch} epochs')
         return
     # The average comes first: the others see it.
-    callbacks = [*average, validation, guard, Estimate(settings, len(val_pairs), epoch), best]
-    callbacks += [Board(run, validation, state.history), state]
+    board = Board(run, validation, state.history)
+    callbacks = [*average, validation, guard, best, board, state]
+    batches = stream.batches(epoch * settings.steps * settings.batch_size)
+    epochs = dict(epochs=settings.epochs, initial_epoch=epoch, steps_per_epoch=settings.steps)
     try:
         with guard:
-            logits.fit(
-                stream.batches(epoch * settings.steps * settings.batch_size),
-                shuffle=False,
-                steps_per_epoch=settings.steps,
-                epochs=settings.epochs,
-                initial_epoch=epoch,
-                callbacks=callbacks,
-            )
+            logits.fit(batches, shuffle=False, callbacks=callbacks, **epochs)
     except tf.errors.OpError as e:  # a picture that went bad since it was checked
         broken = stream.pairs.error
         if 'No space left' in str(e):
@@ -100,9 +93,8 @@ def fit(model, stream, val_pairs, settings, run, balance=None):
 
 
 def balanced(data):
-    """What a pixel of each class counts: 1/ln(1.10 + p), p its share of the scored training pixels;
-    their mean over those pixels is 1, so that the loss keeps its size (Paszke et al., "ENet",
-    2016)."""
+    """What a pixel of each class counts: 1/ln(1.10 + its share of the scored training pixels); 1 on
+    average, so that the loss keeps its size (Paszke et al., "ENet", 2016)."""
     counts = data.class_pixels('train')[:-1]
     weights = np.array([w or 0 for w in class_weights(counts.tolist(), data.classes)])
     held = counts * (weights > 0)
@@ -184,7 +176,7 @@ class State(keras.callbacks.Callback):
             return 0
         try:
             with np.load(self.path) as saved:
-                for i, variable in enumerate(self._variables(model)):
+                for i, variable in enumerate([*model.weights, *model.optimizer.variables]):
                     variable.assign(saved[f'v{i}'])
                 progress = json.loads(str(saved['progress']))
         except Exception as e:
@@ -201,22 +193,20 @@ class State(keras.callbacks.Callback):
             self.history.setdefault(name, []).append(float(value))
         best = None if self.best.best is None else float(self.best.best)
         progress = {'epoch': epoch + 1, 'history': self.history, 'best': best}
-        numbered = enumerate(self._variables(self.model))
+        numbered = enumerate([*self.model.weights, *self.model.optimizer.variables])
         values = {f'v{i}': keras.ops.convert_to_numpy(v) for i, v in numbered}
         with whole_file(self.path, replace=True) as beside:
             np.savez(beside, progress=json.dumps(progress), **values)
 
-    def _variables(self, model):
-        return [*model.weights, *model.optimizer.variables]
-
 
 class Guard(keras.callbacks.Callback):
-    """Stops when the loss is no number, or a thousand times the first; entered, on Ctrl-C too."""
+    """Stops when the loss is no number, or a thousand times the first; entered, on Ctrl-C too. The
+    first steps tell how long the whole run takes, and what to do about hours."""
 
-    def __init__(self, settings, stream, run):
+    def __init__(self, settings, stream, run, val_images):
         super().__init__()
-        self.settings, self.stream, self.run = settings, stream, run
-        self.interrupted, self.first = False, None
+        self.settings, self.stream, self.run, self.val_images = settings, stream, run, val_images
+        self.interrupted, self.first, self.epoch, self.times = False, None, 0, []
 
     def __enter__(self):
         def interrupt(number, frame):
@@ -225,12 +215,11 @@ class Guard(keras.callbacks.Callback):
             self.interrupted = True
             print('\nCtrl-C: stopping after this step; once more ends at once.', file=sys.stderr)
 
-        self.main_thread = threading.current_thread() is threading.main_thread()
-        if self.main_thread:
-            self.before = signal.signal(signal.SIGINT, interrupt)
+        self.heard = threading.current_thread() is threading.main_thread()  # others hear no signal
+        self.before = self.heard and signal.signal(signal.SIGINT, interrupt)
 
     def __exit__(self, *exception):
-        if self.main_thread:
+        if self.heard:
             signal.signal(signal.SIGINT, self.before)
 
     def on_epoch_begin(self, epoch, logs=None):
@@ -249,6 +238,20 @@ class Guard(keras.callbacks.Callback):
             where = f'step {batch + 1} of epoch {self.epoch + 1}, learning rate {rate:g}'
             self._stop(f'loss is {logs["loss"]} at {where}, batch {", ".join(map(str, files))}')
         self.stop_if_asked()
+        self.times.append(time.perf_counter())
+        if len(self.times) == min(8, self.settings.steps) and len(self.times) > 1:
+            self._estimate(np.diff(self.times[min(2, len(self.times) - 2) :]).mean())
+
+    def _estimate(self, step):
+        """One line; the first steps are not counted, for they also build the graph."""
+        s = self.settings
+        # Scoring an image takes about a third of training on it: no backward pass.
+        seconds = step * (s.steps + self.val_images / s.batch_size / 3) * (s.epochs - self.epoch)
+        line = f'The whole run takes about {duration(seconds)} on this machine'
+        if seconds >= 3600 and s.filters > 16:
+            less = duration(seconds * 20 / s.filters)
+            line += f'; to shorten it: --preset fast, --filters 16 ({less} or less), or a GPU'
+        print(f'\n{line} ({step:.2f} s a step).')
 
     def _stop(self, what):
         best, kept = self.run / BEST, 'No epoch was finished.'
@@ -260,34 +263,6 @@ class Guard(keras.callbacks.Callback):
     def stop_if_asked(self):
         if self.interrupted:
             raise Interrupted
-
-
-class Estimate(keras.callbacks.Callback):
-    """After the first steps, one line: how long the whole run takes, and what to do about hours."""
-
-    first, last = 2, 7  # the first steps also build the graph
-
-    def __init__(self, settings, val_images, epoch):
-        super().__init__()
-        self.settings, self.epochs = settings, settings.epochs - epoch
-        self.val_images, self.said = val_images, False
-
-    def on_train_batch_end(self, batch, logs=None):
-        s, last = self.settings, min(self.last, self.settings.steps - 1)
-        if self.said or last < 1:
-            return
-        if batch == min(self.first, last - 1):
-            self.begin = time.perf_counter(), batch
-        elif batch == last:
-            step = (time.perf_counter() - self.begin[0]) / (batch - self.begin[1])
-            # Scoring an image takes about a third of training on it: no backward pass.
-            seconds = self.epochs * step * (s.steps + self.val_images / s.batch_size / 3)
-            line = f'The whole run takes about {duration(seconds)} on this machine'
-            if seconds >= 3600 and s.filters > 16:
-                less = duration(seconds * 20 / s.filters)
-                line += f'; to shorten it: --preset fast, --filters 16 ({less} or less), or a GPU'
-            print(f'\n{line} ({step:.2f} s a step).')
-            self.said = True
 
 
 def duration(seconds):
@@ -310,13 +285,9 @@ class Board(keras.callbacks.TensorBoard):
         classes, counts = self.validation.classes, self.validation.counts
         with self._val_writer.as_default():
             for place, (image, truth, index) in enumerate(self.validation.shown):
-                picture = report.side_by_side(
-                    np.broadcast_to(image, (*truth.shape, 3)),
-                    indices_to_colours(truth, classes),
-                    indices_to_colours(index, classes),
-                )
-                name = f'image, truth, prediction {place + 1}'
-                tf.summary.image(name, picture[None], step=epoch)
+                maps = [indices_to_colours(x, classes) for x in (truth, index)]
+                picture = report.side_by_side(np.broadcast_to(image, maps[0].shape), *maps)
+                tf.summary.image(f'image, truth, prediction {place + 1}', picture[None], epoch)
             for i, iou in zip(classes.scored, metrics.scores(counts)['iou']):
                 if not np.isnan(iou):
                     tf.summary.scalar(f'IoU/{classes.names[i]}', iou, step=epoch)
@@ -328,5 +299,5 @@ class Board(keras.callbacks.TensorBoard):
                 if line not in self.said:
                     print(f'\nNote: {line}')
                 self.said.add(line)
-        for writer in (self._train_writer, self._val_writer):
-            writer.flush()  # a killed run has its last epoch's points, too
+        self._train_writer.flush()  # a killed run has its last epoch's points, too
+        self._val_writer.flush()

@@ -1,9 +1,8 @@
-"""What changes an image, and its label with it: the functions that seg/augment.py's table names.
+"""The functions that seg/augment.py's table names; "there" in their descriptions is the paper.
 
 f(image, label, seed, ...) changes one picture, float32 (H, W, C) in 0..1, and its label, uint8
 (H, W); f(images, one_hot, seed, ...) mixes a batch, (N, H, W, C) and (N, H, W, K). Both return the
-two, in plain TensorFlow, for tf.data; `seed`, two integers, decides everything that is random.
-Labels are moved, dropped (255) or mixed, never computed with. "There" is the paper.
+two; `seed`, two integers, decides everything that is random. No class is 255.
 """
 
 import math
@@ -24,12 +23,9 @@ def perform(steps, x, y, seed):
     probability that it is called, its stream of random numbers, or None for those of `seed`)]."""
     for name, arguments, probability, stream in steps:
         own = seed if stream is None else _fold(seed, stream)
-        changed = partial(globals()[name], x, y, own, **arguments)
-        if probability == 1:
-            x, y = changed()
-        else:
-            here = _uniform((), _fold(own, 9)) < probability
-            x, y = tf.cond(here, changed, lambda x=x, y=y: (x, y))
+        changed, same = partial(globals()[name], x, y, own, **arguments), lambda x=x, y=y: (x, y)
+        here = probability == 1 or _uniform((), _fold(own, 9)) < probability
+        x, y = changed() if here is True else tf.cond(here, changed, same)
     return x, y
 
 
@@ -41,9 +37,8 @@ def _axes(label):
 
 def affine_matrix(height, width, theta=0, tx=0, ty=0, shear=0, zx=1, zy=1, flip_x=0, flip_y=0):
     """float32 (8,): the projective transform, output (x, y) -> input (x, y), of one draw of Keras:
-    rotation (theta, degrees) about the centre, shift (tx rows, ty columns), shear (degrees), zoom
-    (zx columns, zy rows), then flips (x: left-right). Keras itself exchanges rows and columns
-    in the shift and in the centre."""
+    rotation (theta, degrees) about the centre, shift (tx rows, ty columns, which Keras exchanges),
+    shear (degrees), zoom (zx columns, zy rows), then flips (x: left-right)."""
     theta, shear = theta * (np.pi / 180), shear * (np.pi / 180)
     cos, sin, shear_cos, shear_sin = tf.cos(theta), tf.sin(theta), tf.cos(shear), tf.sin(shear)
     zx *= 1 - 2 * tf.cast(flip_x, tf.float32)  # about the centre, a flip is a zoom of -1
@@ -61,11 +56,10 @@ def warp(image, label, matrix, fill_mode='nearest', cval=0.0):
     picture goes on with it ('nearest'), mirrored ('reflect'), from the other side ('wrap'), or as
     `cval` with label 255, no class ('constant')."""
     how = dict(transforms=matrix[None], output_shape=tf.shape(label), fill_mode=fill_mode.upper())
-    move = partial(tf.raw_ops.ImageProjectiveTransformV3, **how)
-    moved = move(images=image[None], interpolation='BILINEAR', fill_value=cval)[0]
-    classes = label[None, ..., None]
-    classes = move(images=classes, interpolation='NEAREST', fill_value=NO_CLASS)[0, ..., 0]
-    return tf.ensure_shape(moved, image.shape), tf.ensure_shape(classes, label.shape)
+    move, y = partial(tf.raw_ops.ImageProjectiveTransformV3, **how), label[None, ..., None]
+    x = move(images=image[None], interpolation='BILINEAR', fill_value=cval)[0]
+    y = move(images=y, interpolation='NEAREST', fill_value=NO_CLASS)[0, ..., 0]
+    return tf.ensure_shape(x, image.shape), tf.ensure_shape(y, label.shape)
 
 
 def keras_draw(generator, height, width, seed):
@@ -102,8 +96,7 @@ def image_data_generator(image, label, seed, generator):
         matrix = affine_matrix(*size, *tf.unstack(draw[:8]))
         image, label = warp(image, label, matrix, g.fill_mode, g.cval / 255)
     if g.channel_shift_range:
-        low, high = tf.reduce_min(image), tf.reduce_max(image)
-        image = tf.clip_by_value(image + draw[8] / 255, low, high)
+        image = tf.clip_by_value(image + draw[8] / 255, tf.reduce_min(image), tf.reduce_max(image))
     return (_clip(image * draw[9]) if g.brightness_range else image), label
 
 
@@ -118,9 +111,8 @@ def spread(u, strength, factor=False):
 
 
 def geometry(image, label, seed, scale=0.0, rotate=0.0, shear=0.0, shift=0.0, flip=0.0, vflip=0.0):
-    """Scale, rotation, shear, shift and flips in one warp, black with label 255 where there is no
-    source. Flips as AlexNet's (Krizhevsky et al. 2012); scale as DeepLab's and FC-DenseNet's: the
-    window lies anywhere on the scaled picture."""
+    """One warp, black with label 255 where there is no source. Flips as AlexNet's (Krizhevsky et
+    al. 2012); scale as DeepLab's and FC-DenseNet's, the window anywhere on the scaled picture."""
     u, (height, width) = _uniform((8,), seed), _axes(label)[2:]
     zoom = 1 / spread(u[0], scale, True)
 
@@ -190,9 +182,8 @@ def jitter(image, label, seed, strength):
 
 
 def point_operations(values, counts, level):
-    """float32 (4, ..., 256): PIL's autocontrast, equalize, posterize, solarize, of 0..255. values
-    int32 (..., 256): what each of 256 levels has become before; counts float32 (..., 256): how many
-    pixels have each level; level float32 (..., 1, 1): 0..10."""
+    """float32 (4, ..., 256): PIL's autocontrast, equalize, posterize, solarize of values, int32
+    (..., 256), what each level has become before; counts, float32, are its pixels; level 0..10."""
     start = tf.reshape(tf.range(0, tf.size(values), 256), tf.shape(values[..., :1]))
     present = tf.math.unsorted_segment_sum(counts, start + values, tf.size(values))
     present = tf.reshape(present, tf.shape(values))
@@ -212,10 +203,9 @@ def point_operations(values, counts, level):
 
 
 def augmix(image, label, seed, strength):
-    """AugMix (Hendrycks et al. 2020): three chains of one to three of PIL's colour operations,
-    blended by Dirichlet(1) weights and then with the picture by Beta(1, 1); strength is severity /
-    10 (0.3 there). Its geometric operations are left out, for blended labels would follow no class;
-    the rest are tables of 256 levels, and the picture is read through one in the end."""
+    """AugMix (Hendrycks et al. 2020): three chains of one to three of PIL's colour operations, here
+    tables of 256 levels, blended by Dirichlet(1) weights and then with the picture by Beta(1, 1);
+    strength is severity / 10 (0.3 there). Blended geometry would leave no class to a label."""
     channels, size = image.shape[-1], 256 * image.shape[-1]
     place = tf.cast(tf.round(image * 255), tf.int32) + 256 * tf.range(channels)
     counts = tf.math.bincount(tf.reshape(place, (-1,)), None, size, size, tf.float32)
@@ -223,9 +213,8 @@ def augmix(image, label, seed, strength):
     values = tf.tile(tf.range(256)[None, None], (3, channels, 1))
     u = _uniform((3, 9), seed)
     for i in range(3):
-        severity = 0.1 + u[:, i] * (10 * strength - 0.1)
+        severity, chosen = 0.1 + u[:, i] * (10 * strength - 0.1), tf.cast(u[:, 3 + i] * 4, tf.int32)
         results = point_operations(values, counts, severity[:, None, None])
-        chosen = tf.cast(u[:, 3 + i] * 4, tf.int32)
         result = tf.gather(tf.transpose(results, (1, 0, 2, 3)), chosen, batch_dims=1)
         active = (i < 1 + tf.floor(3 * u[:, 6]))[:, None, None]
         values = tf.where(active, tf.cast(result, tf.int32), values)
@@ -274,9 +263,8 @@ def gridmask(image, label, seed, strength, void=False):
 
 
 def hide(image, label, seed, strength, void=False):
-    """Hide-and-Seek (Singh and Lee 2017): each patch gets the picture's mean colour (there the data
-    set's) with probability `strength` (there 0.5). Its side is 1/14 to 1/4 of the shorter side (16
-    to 56 of 224 pixels there)."""
+    """Hide-and-Seek (Singh and Lee 2017): patches of 1/14 to 1/4 of the shorter side (16 to 56 of
+    224 pixels there) get the picture's mean colour with probability `strength` (0.5 there)."""
     u, (y, x, height, width) = _uniform((), seed), _axes(label)
     side = tf.minimum(height, width) / (4 + tf.floor(u * 11))
     rows, columns = tf.cast(y / side, tf.int32), tf.cast(x / side, tf.int32)
@@ -285,9 +273,10 @@ def hide(image, label, seed, strength, void=False):
     return _drop(image, label, mask, void, tf.reduce_mean(image, (0, 1)))
 
 
-def _beta(seed, strength, n):
-    """float32 (n,): each picture's lambda, of Beta(strength, strength)."""
-    g = tf.random.stateless_gamma((n, 2), _fold(seed, 2), strength, dtype=tf.float64)
+def _beta(images, seed, strength):
+    """float32 (N,): each picture's lambda, of Beta(strength, strength)."""
+    shape = tf.shape(images)[0], 2
+    g = tf.random.stateless_gamma(shape, _fold(seed, 2), strength, dtype=tf.float64)
     return tf.cast(tf.math.divide_no_nan(g[:, 0], g[:, 0] + g[:, 1]), tf.float32)
 
 
@@ -306,7 +295,7 @@ def _blend(share, images, one_hot, seed):
 def mixup(images, one_hot, seed, strength):
     """Mixup (Zhang et al. 2018): lambda x one + (1 - lambda) x another picture, and so the labels
     where both have a class; lambda of Beta(strength, strength), strength 0.1 to 0.4 there."""
-    share = _beta(seed, strength, tf.shape(images)[0])[:, None, None, None]
+    share = _beta(images, seed, strength)[:, None, None, None]
     mixed, labels = _blend(share, images, one_hot, seed)
     single = one_hot.shape[-1] == 1  # the two-class net's channel, -1 where there is no class
     for y in (one_hot, _partner(one_hot, seed)):
@@ -318,11 +307,11 @@ def mixup(images, one_hot, seed, strength):
 def cutmix(images, one_hot, seed, strength):
     """CutMix (Yun et al. 2019): a rectangle of another picture, of its shape and 1 - lambda of its
     area, centred anywhere; lambda of Beta(strength, strength), strength 1 there."""
-    n, (y, x, height, width) = tf.shape(images)[0], _axes(images[0, ..., 0])
-    half, u = tf.sqrt(1 - _beta(seed, strength, n))[:, None] / 2, _uniform((2, n, 1), seed)
+    u, (y, x, height, width) = _uniform((2, tf.shape(images)[0], 1), seed), _axes(images[0, ..., 0])
+    half = tf.sqrt(1 - _beta(images, seed, strength))[:, None] / 2
     rows = tf.abs((y + 0.5) / height - u[0]) < half
     columns = tf.abs((x + 0.5) / width - u[1]) < half
-    inside = (rows[:, :, None] & columns[:, None, :])[..., None]
+    inside = rows[:, :, None, None] & columns[:, None, :, None]
     return _blend(~inside, images, one_hot, seed)
 
 
@@ -330,15 +319,14 @@ def fmix(images, one_hot, seed, strength):
     """FMix (Harris et al. 2020): as CutMix, but blobs, where low-frequency noise is highest."""
     n, h, w = tf.unstack(tf.shape(images)[:3])
     y, x = tf.range(h), tf.range(w // 2 + 1)
-    fy = tf.cast(tf.minimum(y, h - y) / h, tf.float32)
-    frequency = tf.sqrt(fy[:, None] ** 2 + tf.cast(x / w, tf.float32) ** 2)
-    frequency = tf.maximum(frequency, 1 / tf.cast(tf.maximum(h, w), tf.float32))
+    fy, fx = (tf.cast(f, tf.float32) for f in (tf.minimum(y, h - y)[:, None] / h, x / w))
+    frequency = tf.maximum(tf.sqrt(fy**2 + fx**2), 1 / tf.cast(tf.maximum(h, w), tf.float32))
     spectrum = tf.random.stateless_normal((2, n, h, w // 2 + 1), seed) / frequency**3
     field = tf.signal.irfft2d(tf.complex(spectrum[0], spectrum[1]), (h, w))
     step = tf.maximum(1, tf.minimum(h, w) // 64)  # every pixel's rank is not needed for a quantile
     ranked = tf.sort(tf.reshape(field[:, ::step, ::step], (n, -1)))
     count = tf.shape(ranked)[1]
-    place = tf.cast(_beta(seed, strength, n) * tf.cast(count, tf.float32), tf.int32)
+    place = tf.cast(_beta(images, seed, strength) * tf.cast(count, tf.float32), tf.int32)
     level = tf.gather(ranked, tf.minimum(place, count - 1), batch_dims=1)[:, None, None]
     return _blend((field <= level)[..., None], images, one_hot, seed)
 

@@ -8,6 +8,7 @@ import numpy as np
 from PIL import Image
 
 from seg.classes import ClassTable
+from seg.files import InputError, match_files
 
 FIVE = ClassTable(
     ('ground', 'wall', 'roof', 'tree', '天空'),
@@ -96,3 +97,11 @@ def touch(folder, *names):
     for name in names:
         (folder / name).write_bytes(b'')
     return folder
+
+
+def pair_files(images, labels):
+    """The pairs of two sources that match; InputError for the first complaint."""
+    pairs, complaints = match_files(images, labels)
+    if complaints:
+        raise InputError(complaints[0])
+    return pairs

@@ -5,7 +5,7 @@ import threading
 import numpy as np
 import pytest
 import tensorflow as tf
-from labelled import FIVE, photo, scene, write_set
+from labelled import FIVE, pair_files, photo, scene, write_set
 from PIL import Image
 from scipy import ndimage
 
@@ -25,7 +25,7 @@ from datapre import (
 )
 from seg import augment, readers
 from seg.classes import CAMVID, numbered_classes
-from seg.files import InputError, pair_files
+from seg.files import InputError
 from seg.readers import read_label, read_raws, recognise
 from seg.settings import Settings
 from seg.sizes import SizeRule
@@ -151,7 +151,7 @@ def test_validation_pairs_are_every_pair_once_untouched(drawn):
 def test_a_label_is_decoded_once(tmp_path, monkeypatch):
     """The check before a training has read them; the training does not do it again."""
     folder = write_set(tmp_path, n=6)
-    decoded = counted(monkeypatch, readers, datapre)
+    decoded = counted(monkeypatch, readers)
     data = load(Settings(data=str(folder)))
     train, val = read_pairs(data)
     labels = [label for pairs in (train, val) for _, label in pairs.pairs]
@@ -179,14 +179,14 @@ def test_training_and_validation_share_the_memory(tmp_path, monkeypatch):
 
 def test_a_large_set_is_not_all_decoded_at_the_start(tmp_path, monkeypatch):
     folder, read = write_set(tmp_path, n=200), []
-    data, real = load(Settings(data=str(folder))), datapre.read_image
+    data, real = load(Settings(data=str(folder))), readers.read_image
 
     def slowly(path, *args):  # as a picture of some size takes
         read.append(path)
         threading.Event().wait(0.005)
         return real(path, *args)
 
-    monkeypatch.setattr(datapre, 'read_image', slowly)
+    monkeypatch.setattr(readers, 'read_image', slowly)
     monkeypatch.setattr(datapre.os, 'cpu_count', lambda: 2)  # threads that read ahead
     monkeypatch.setattr(datapre, 'CACHE_BYTES', 48 * 64 * 4 * 10)
     train, val = read_pairs(data)

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from labelled import touch
+from labelled import pair_files, touch
 
 from seg.files import (
     MARK,
@@ -20,7 +20,6 @@ from seg.files import (
     list_pictures,
     make_folder,
     nearest_name,
-    pair_files,
     read_json,
     remove_parts,
     split,

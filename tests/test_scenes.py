@@ -77,7 +77,6 @@ def test_every_paint_stroke_reaches_both(monkeypatch):
         paint(self, mask, label, np.array(CAMVID.colours[label]) / 255)
 
     monkeypatch.setattr(scenes.Scene, 'paint', plain)
-    monkeypatch.setattr(scenes.Scene, 'shadow', lambda *_, **__: None)
     monkeypatch.setattr(scenes, 'expose', lambda s: (s.image * 255).round().astype(np.uint8))
     for seed in range(4):
         image, label = draw_scene(seed)
