@@ -54,11 +54,8 @@ def read_progress(run):
 
 
 def publish(run, settings):
-    """Make settings.model an atomic copy of the run's best model.
-
-    What it replaces is kept as <name>.<time of its last change>, unless it is a copy of a run that
-    still has its model.
-    """
+    """Make settings.model an atomic copy of the run's best model. What it replaces is kept as
+    <name>.<time of its last change>, unless it is a copy of a run that still has its model."""
     from seg.modelfile import load_model, read_about, save_model
 
     target, best = Path(settings.model), run / BEST

@@ -210,9 +210,8 @@ def _decide_classes(settings, data):
     else:
         return None, 'no labels'
     if n and n != len(table) and (n, len(table)) != (1, 2):
-        raise InputError(
-            f'--num-class {n}, but {how} has {len(table)} classes; leave one of them out'
-        )
+        line = f'--num-class {n}, but {how} has {len(table)} classes'
+        raise InputError(f'{line}; leave --num-class out, or name another table with --classes')
     return table, how
 
 

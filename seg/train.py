@@ -1,8 +1,4 @@
-"""The fit and its callbacks: validation, best model, TensorBoard, resume, guards, time estimate.
-
-A run's files are in log/<run>/: TensorBoard events, settings.json (arguments and versions),
-best.hdf5 and state.npz, everything that `--resume` needs after any interruption.
-"""
+"""The fit and its callbacks: validation, best model, TensorBoard, resume, guards, time estimate."""
 
 import json
 import math
