@@ -1,9 +1,5 @@
 """What may change an image, and its label with it: every name in one table, and who reads it.
-
-    augmentation = parse('scale=0.75-1.6,flip,jitter=0.2,cutmix@0.5')
-    image, label = augmentation.pair(image, label, seed)
-    images, one_hot = augmentation.mix(images, one_hot, seed)
-
+parse('scale=0.75-1.6,flip,cutmix@0.5').pair(image, label, seed) changes one picture, .mix a batch.
 Each name is a function's in seg/transforms.py, imported, and TensorFlow with it, at its first call.
 """
 

@@ -117,7 +117,7 @@ def resume(flags):
         mend = 'Leave these flags out, or start anew without --resume'
         raise InputError(f'{run} can not go on with other settings: {differ}. {mend}')
     new = dataclasses.replace(old, **given)
-    if new.epochs != old.epochs:
+    if new.epochs > old.epochs:
         what = f'the {new.schedule} schedule now runs over all {new.epochs}'
         print(f'{run}: {new.epochs} epochs instead of {old.epochs}; {what}')
         write_settings(run, new)
@@ -125,10 +125,7 @@ def resume(flags):
 
 
 def run(argv, presets, verbs, doc):
-    """Run one command line; returns the exit status.
-
-    verbs: {name or None: function(settings, flags, run) -> exit status or None}.
-    """
+    """Run one command line; the exit status. verbs: {name or None: f(settings, flags, run)}."""
     for stream in (sys.stdout, sys.stderr):  # Chinese names on any terminal; Jupyter's has no such
         if hasattr(stream, 'reconfigure'):
             stream.reconfigure(encoding='utf-8', errors='replace')

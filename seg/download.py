@@ -1,5 +1,4 @@
 """Fetch CamVid's six folders into CamVid/ and prove them by digest: `python main.py download`.
-
 At every moment CamVid/ is as it was or complete: new/ in .CamVid.download/ beside it is verified
 and given what else CamVid/ has, then CamVid/ is renamed to old/ and new/ to CamVid/. One at a time.
 """

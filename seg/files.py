@@ -73,14 +73,17 @@ def copy_whole(source, target, replace=False):
 def remove_parts(folder):
     """Remove what saves that were killed left in `folder`, an hour ago or earlier."""
     for part in Path(folder).glob('.*.part*'):
+        ours = re.fullmatch(r'\..+\.\d+-\d+\.part(\.\w+)?', part.name)
         with suppress(OSError):
-            if time.time() - part.stat().st_mtime > 3600:
+            if ours and time.time() - part.stat().st_mtime > 3600:
                 part.unlink()
 
 
 def write_json(path, content, replace=False):
-    """`content` as JSON, whole or not at all; `program` is its first key."""
-    text = json.dumps({'program': MARK} | content, indent=1, ensure_ascii=False, allow_nan=False)
+    """`content` as JSON, whole or not at all; `program` is its first key, but where `replace` says
+    that none but this call may replace it."""
+    mark = {} if replace else {'program': MARK}
+    text = json.dumps(mark | content, indent=1, ensure_ascii=False, allow_nan=False)
     with whole_file(path, replace=replace) as beside:
         beside.write_text(text + '\n', 'utf-8')
 
@@ -137,7 +140,7 @@ def find_pictures(paths):
     """Files, folders and globs -> picture files; InputError for what matches none."""
     expected = 'a picture, a folder or a glob'
     found = [[p] if p.is_file() else list_pictures(p, expected) for p in map(Path, paths)]
-    return [path for files in found for path in files]
+    return [*dict.fromkeys(path for files in found for path in files)]
 
 
 def unique_names(files, occupied=lambda name, file: False):

@@ -1,5 +1,4 @@
 """Losses on logits, which void does not enter; accuracy and mIoU during training.
-
 A loss is a function of (one_hot, output, logits, weights): one-hot (..., n) with n >= 2, the
 activated output, the logits behind it, and what a pixel of each class counts (n,). One channel is
 turned into two before, so that every loss serves it: sigmoid(z) is the second of softmax([0, z]).

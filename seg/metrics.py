@@ -1,5 +1,4 @@
 """Scores from one confusion count, by SegNet's protocol: the one the CamVid literature uses.
-
 Counts are summed over every image and divided once; every pixel whose truth is a scored class
 counts once, the others are dropped. A prediction is the most probable of the scored classes. A
 class with no hit counts 0 in every mean; one in neither truth nor prediction is absent: nan (null

@@ -118,7 +118,8 @@ def load_model(path):
         why = ' '.join(str(e).split())[:150]
         raise InputError(f'{path}: expected a Keras model, could not open it ({why})') from None
     shapes = [tuple(tensor.shape[1:]) for tensor in (*model.inputs, *model.outputs)]
-    if list(map(len, shapes)) != [3, 3] or shapes[0][2] not in (1, 3) or not shapes[1][2]:
+    fits = [len(shape) for shape in shapes] == [3, 3] and shapes[0][2] in (1, 3)
+    if not fits or shapes[1][2] not in range(1, 256):
         raise InputError(f'{path}: {shapes}, expected a picture of 1 or 3 channels in, a map out')
     (height, width, _), (*_, n) = shapes
     about = about or About(numbered_classes(n))

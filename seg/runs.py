@@ -29,6 +29,14 @@ def new_run(settings):
     return run
 
 
+def check_place(settings):
+    """InputError where settings.model can not be a copy of a run's best model."""
+    place = Path(settings.model).parent
+    if (place / 'settings.json').exists() or not os.access(place, os.W_OK):
+        what = 'in the folder of a run' if place.is_dir() else 'in no folder'
+        raise InputError(f'{settings.model}: {what}, or not writable; name another with --model')
+
+
 def write_settings(run, settings):
     content = {'settings': asdict(settings), 'versions': versions()}
     write_json(run / 'settings.json', content, replace=True)

@@ -1,7 +1,4 @@
 """Street scenes drawn with exact labels, in CamVid's folder layout: data that is always at hand.
-
-    python main.py sample
-
 A scene is a small 3-D street seen by a pinhole camera: ground and walls are textured by solving
 each pixel's ray, everything else is polygons in metres, painted from far to near, picture and label
 through the same mask. Classes share palettes: texture, shape and place tell them apart, not colour.

@@ -1,5 +1,4 @@
 """Each knob once: name, default, type, help, group. Flags, --help, presets, settings.json follow.
-
 Resolved once, in this order: flags, over --config FILE, over the preset, over what the data say.
 """
 
@@ -42,7 +41,7 @@ def file_name(*suffixes):
     """A parser of paths with one of these suffixes."""
 
     def parse(text):
-        if Path(text).suffix.lower() not in suffixes:
+        if Path(text).suffix not in suffixes:
             wanted = ' or '.join(suffixes)
             raise argparse.ArgumentTypeError(f'expected a name that ends with {wanted}, got {text}')
         return text
@@ -147,7 +146,9 @@ def add_flags(parser, names):
 def read_settings(path):
     """{name: value} of a settings.json, checked as the flags are; InputError for what is none."""
     content = read_json(path)
-    content = {k: v for k, v in content.get('settings', content).items() if k != 'program'}
+    content = content.get('settings', content)
+    if not isinstance(content, dict):
+        raise InputError(f'{path}: settings: expected an object of names and values')
     unknown = [name for name in content if name not in FIELDS]
     if unknown:
         near = nearest_name(unknown[0], FIELDS)
@@ -168,13 +169,14 @@ def read_settings(path):
 
     parser = Parser(add_help=False, argument_default=argparse.SUPPRESS, allow_abbrev=False)
     add_flags(parser, FLAGS)
-    return content | vars(parser.parse_args(words))
+    kept = {k: v for k, v in content.items() if v is not None or FIELDS[k].default is None}
+    return kept | vars(parser.parse_args(words))
 
 
 def resolve(flags, presets):
     """Settings: flags {name: value}, over the file that flags['config'] names, over the preset."""
     config = read_settings(flags['config']) if 'config' in flags else {}
-    name = flags.get('preset') or config.get('preset') or Settings.preset
+    name = str(flags.get('preset') or config.get('preset') or Settings.preset)
     if name not in presets:
         raise InputError(f'preset {name!r}: expected one of {", ".join(presets)}')
     given = {k: v for k, v in flags.items() if k in FIELDS}

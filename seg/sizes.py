@@ -1,5 +1,4 @@
 """The size rule: how a picture becomes the network's input, and the output its size again.
-
 One rule for training, validation, prediction and evaluation; the model file holds it.
 """
 

@@ -252,6 +252,8 @@ def load(settings, fast=True, classes=None, prefer=None):
     _look(data, fast)
     if classes is None:
         classes, how = _decide_classes(settings, data)
+    elif settings.classes and tables.read_classes(settings.classes) != classes:
+        raise InputError(f'{settings.classes}: other classes than the model has; leave it out')
     formats, doubts = readers.recognise(data.raws(), classes, prefer)
     data.warnings.extend(doubts)
     pictures = _decide_pictures(settings, data)

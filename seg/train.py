@@ -22,7 +22,7 @@ from seg.losses import compile_model, make_loss, one_hot
 from seg.modelfile import ModelCheckpoint, load_weights, plain_network, save_model
 from seg.predict import Job, paint
 from seg.readers import to_bytes
-from seg.runs import BEST, publish
+from seg.runs import BEST, check_place, publish
 from seg.speed import make_optimizer
 
 
@@ -56,6 +56,7 @@ def fit(model, stream, val_pairs, settings, run, balance=None):
         balance: what a pixel of each class counts, default 1.
     Raises: InputError, Interrupted.
     """
+    check_place(settings)
     logits = keras.Model(model.inputs, model.layers[-1].input, name=model.name)
     activation = keras.activations.serialize(model.layers[-1].activation)
     optimizer = make_optimizer(logits, settings, learning_rate(settings))
@@ -71,7 +72,7 @@ def fit(model, stream, val_pairs, settings, run, balance=None):
     epoch = state.load(logits)
     if epoch >= settings.epochs:
         print(f'{run} has done its {epoch} epochs')
-        return
+        return publish(run, settings)
     # The average comes first: the others see it.
     board = Board(run, validation, state.history)
     callbacks = [*average, validation, guard, best, board, state]

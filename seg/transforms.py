@@ -1,5 +1,4 @@
 """The functions that seg/augment.py's table names; "there" in their descriptions is the paper.
-
 f(image, label, seed, ...) changes one picture, float32 (H, W, C) in 0..1, and its label, uint8
 (H, W); f(images, one_hot, seed, ...) mixes a batch, (N, H, W, C) and (N, H, W, K). Both return the
 two; `seed`, two integers, decides everything that is random. No class is 255.

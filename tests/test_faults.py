@@ -357,3 +357,47 @@ def test_config_repeats_a_run_and_flags_go_over_it(drawn, capsys):
     assert 'did you mean filters' in refused(capsys, 'train', '--config', 'wrong.json')
     Path('wrong.json').write_text('{"filters": 0}')
     assert 'wrong.json' in refused(capsys, 'train', '--config', 'wrong.json')
+
+
+def test_what_belongs_to_another_run_or_to_the_user_stays(drawn, capsys):
+    flags = ['train', '--data', drawn, *TINY]
+    hidden = Path('.thesis.part1.txt')
+    hidden.write_text('mine')
+    os.utime(hidden, (0, 0))
+    assert run(capsys, *flags, '--model', 'm.hdf5')[0] == 0
+    assert hidden.read_text() == 'mine'
+    (folder,) = Path('log').iterdir()
+    held = {p.name: p.read_bytes() for p in folder.glob('*.*') if p.is_file()}
+    assert 'in the folder of a run' in refused(capsys, *flags, '--model', folder / 'best.hdf5')
+    assert 'in no folder' in refused(capsys, *flags, '--model', 'no/where.hdf5')
+    settings = folder / 'settings.json'
+    model = ['--data', drawn, '--model', 'm.hdf5']
+    assert 'did not write' in refused(capsys, 'evaluate', *model, '--scores', settings)
+    assert held == {p.name: p.read_bytes() for p in folder.glob('*.*') if p.is_file()}
+    assert run(capsys, 'train', '--resume', folder, '--model', 'other.hdf5')[0] == 0
+    assert Path('other.hdf5').read_bytes() == (folder / 'best.hdf5').read_bytes()
+
+
+@pytest.mark.parametrize(
+    'content',
+    ['{"settings": []}', '{"settings": {"preset": ["fast"]}}', '{"filters": "many"}', '[]', '{'],
+)
+def test_a_config_that_is_none(content, capsys):
+    Path('c.json').write_text(content)
+    refused(capsys, 'preview', '--config', 'c.json')
+
+
+def test_nothing_in_a_config_is_the_default(drawn, capsys):
+    names = ('filters', 'steps', 'epochs', 'monitor', 'fusion', 'model', 'log', 'seed', 'ema')
+    Path('c.json').write_text(json.dumps(dict.fromkeys(names)))
+    assert run(capsys, 'train', '--config', 'c.json', '--data', drawn, *TINY)[0] == 0
+    (folder,) = Path('log').iterdir()
+    saved = json.loads((folder / 'settings.json').read_text())['settings']
+    assert saved['monitor'] == 'val_loss' and saved['fusion'] == 'concat' and saved['seed'] == 1
+
+
+def test_a_picture_named_twice_is_painted_once(drawn, capsys):
+    test = drawn / 'test'
+    status, out, _ = run(capsys, 'predict', test, test / 'test_0000.png')
+    assert status == 0 and '3 masks' in out
+    assert len([p for p in Path('predicted').rglob('test_*.png')]) == 3

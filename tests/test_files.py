@@ -132,7 +132,7 @@ def test_json(tmp_path):
     with pytest.raises(InputError, match='did not write it'):
         write_json(path, {})
     write_json(path, {}, replace=True)
-    assert read_json(path) == {'program': MARK}
+    assert read_json(path) == {} and not is_ours(path)  # nobody's to replace without asking
 
 
 @pytest.mark.parametrize(
