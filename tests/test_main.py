@@ -124,8 +124,7 @@ val_gene = valGenerator(batch_size=2, aug_dict=aug_args, val_path='CamVid/', ima
                         flag_multi_class=True, save_to_dir=None)
 tensorboard = TensorBoard(log_dir='./log')
 model = unet(num_class=13, input_size=(48, 64, 3), filters=2)
-model_checkpoint = ModelCheckpoint('camvid.hdf5', monitor='val_loss', verbose=1,
-                                   save_best_only=True)
+model_checkpoint = ModelCheckpoint('camvid.hdf5', monitor='val_loss', verbose=1, save_best_only=True)
 history = model.fit(train_gene, steps_per_epoch=2, epochs=2, verbose=1,
                     callbacks=[model_checkpoint, tensorboard],
                     validation_data=val_gene, validation_steps=2)
