@@ -19,22 +19,13 @@ from scipy.stats import ks_2samp
 from tensorflow.keras.preprocessing.image import ImageDataGenerator
 
 import datapre
+from main import AUG_ARGS as ARTICLE
 from seg import augment, report, transforms
 from seg.augment import from_aug_dict, parse
 from seg.classes import CAMVID
 from seg.files import InputError
 from seg.sizes import SizeRule
 
-ARTICLE = dict(
-    rotation_range=0.2,
-    width_shift_range=0.05,
-    height_shift_range=0.05,
-    shear_range=0.05,
-    zoom_range=0.05,
-    horizontal_flip=True,
-    vertical_flip=True,
-    fill_mode='nearest',
-)
 STRONG = dict(
     rotation_range=40,
     width_shift_range=0.2,

@@ -23,6 +23,7 @@ from datapre import (
     trainGenerator,
     valGenerator,
 )
+from main import AUG_ARGS as AUG
 from seg import augment, readers
 from seg.classes import CAMVID, numbered_classes
 from seg.files import InputError
@@ -32,16 +33,6 @@ from seg.sizes import SizeRule
 from seg.sources import DataSet, load
 
 testGenerator.__test__ = False  # not one of pytest's
-AUG = dict(
-    rotation_range=0.2,
-    width_shift_range=0.05,
-    height_shift_range=0.05,
-    shear_range=0.05,
-    zoom_range=0.05,
-    horizontal_flip=True,
-    vertical_flip=True,
-    fill_mode='nearest',
-)
 ARTICLE = augment.from_aug_dict(AUG)
 WHOLE = SizeRule('whole', 48, 64)
 

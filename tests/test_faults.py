@@ -12,32 +12,16 @@ import keras
 import numpy as np
 import pytest
 from PIL import Image
+from test_main import ROOT, TINY, refused, run
 from test_own_data import shapes
 
 import main as program
-
-ROOT = Path(program.__file__).parent
-TINY = ['--filters', '2', '--epochs', '1', '--steps', '2']
 
 
 @pytest.fixture(autouse=True)
 def here(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     return tmp_path
-
-
-def run(capsys, *argv):
-    """(exit status, standard output, standard error) of one command line."""
-    capsys.readouterr()
-    status = program.main([str(a) for a in argv])
-    return status, *capsys.readouterr()
-
-
-def refused(capsys, *argv):
-    """The one line on standard error of a command that ends with status 2."""
-    status, _, error = run(capsys, *argv)
-    assert status == 2 and len(error.strip().splitlines()) == 1, error
-    return error
 
 
 def history(run_folder):
