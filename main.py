@@ -22,6 +22,7 @@ SHAPED = dict(filters=16, stride=2, dilated=True, residual=True)  # fast and bes
 SHAPED |= dict(loss='crossentropy+dice', class_weights=True, steps=250, monitor='val_miou')
 SHAPED |= dict(optimizer='muon', learning_rate=5e-3, schedule='cosine', weight_decay=0.01)
 SHAPED |= dict(augment='scale=0.75-1.6,flip,jitter=0.2')
+PRETRAINED = dict(encoder='efficientnet-lite0', dilated=False, residual=False)
 DRAWN = dict(data='sample', model='sample.hdf5', filters=16, steps=160, epochs=6)
 DRAWN |= dict(optimizer='muon', learning_rate=5e-3, schedule='cosine', class_weights=True)
 DRAWN |= dict(augment='scale=0.9-1.1,flip,brightness=0.1')
@@ -29,10 +30,11 @@ PRESETS = {  # sets of defaults; any flag overrides them
     'article': dict(aug_dict=AUG_ARGS),
     'sample': DRAWN,
     'fast': SHAPED | dict(epochs=10),
+    'transfer': SHAPED | PRETRAINED,
     'best': SHAPED | dict(epochs=30, learning_rate=3e-3, class_weights=False, ema=0.998),
 }
 SHIPPED = ROOT / 'weights/camvid-fast.hdf5'  # what `fast` gave on CamVid
-NETWORK = 'filters batch_norm fusion activation loss stride dilated residual'.split()
+NETWORK = 'filters batch_norm fusion activation loss stride dilated residual encoder'.split()
 
 
 def whole(settings, flags, run):
@@ -62,6 +64,9 @@ def fit(settings, run):
     if run:
         print(f'Going on with {run}')
     network = {name: getattr(settings, name) for name in NETWORK}
+    network['encoder_weights'] = (
+        None if settings.encoder_weights == 'none' else settings.encoder_weights
+    )
     with train.prepared(settings):
         model = unet(None, (*size, data.channels), num_class, classes=data.classes, **network)
     run = run or new_run(settings)

@@ -11,6 +11,7 @@ from keras import layers
 from keras.callbacks import TensorBoard
 
 from seg.classes import class_table
+from seg.encoders import encode
 from seg.files import InputError
 from seg.losses import compile_model
 from seg.modelfile import About, ModelCheckpoint, load_model, load_weights, save_model
@@ -35,6 +36,8 @@ def unet(
     stride=1,
     dilated=False,
     residual=False,
+    encoder='none',
+    encoder_weights='imagenet',
 ):
     """A compiled five-level U-Net whose output has exactly the input's height and width.
 
@@ -53,6 +56,9 @@ def unet(
         dilated: the bottom's convolutions, at rates 2 and 4, see nearly the whole picture
             (Chen et al., "Rethinking Atrous Convolution", 2017).
         residual: each pair's second convolution adds to its first (He et al., CVPR 2016).
+        encoder: a key of seg.encoders.ENCODERS in place of the contracting path. At stride 2 its
+            maps at 1/2 to 1/32 are the levels; at 1 those to 1/16, below one of our own.
+        encoder_weights: of it: 'imagenet', an .h5 file, or None for a random start.
 
     Returns: keras.Model, (N, H, W, channels) in 0..1 -> (N, H, W, num_class).
     Raises: ValueError for arguments out of range; InputError for weights that do not fit.
@@ -83,27 +89,34 @@ def unet(
         return x
 
     x = inputs = keras.Input(input_size, name='image')
-    if stride == 2:  # 6x6 at stride 2 sees what 3x3 sees of the picture's 2x2 blocks
+    if stride == 2 and encoder == 'none':  # 6x6 sees what 3x3 sees of the picture's 2x2 blocks
         x = layers.ReLU(name='stem_relu')(conv(x, filters, 'stem_conv', 6, strides=2))
     # Four poolings halve the sides, so the padded ones are multiples of 16: 360 rows become 368.
-    pads = [(-side % 16 // 2, (-side % 16 + 1) // 2) for side in x.shape[1:3]]
+    times = 16 if encoder == 'none' else 16 * stride
+    pads = [(-side % times // 2, (-side % times + 1) // 2) for side in x.shape[1:3]]
     if any(map(any, pads)):
         x = layers.ZeroPadding2D(pads, name='pad')(x)
-    skips = []
-    for level in range(LEVELS - 1):
-        skips.append(two_convs(x, level, f'down{level + 1}'))
-        x = layers.MaxPooling2D(name=f'pool{level + 1}')(skips[-1])
-    x = two_convs(x, LEVELS - 1, f'bottom{LEVELS}', (2, 4) if dilated else (1, 1))
+    if encoder == 'none':
+        skips = []
+        for level in range(LEVELS - 1):
+            skips.append(two_convs(x, level, f'down{level + 1}'))
+            x = layers.MaxPooling2D(name=f'pool{level + 1}')(skips[-1])
+        x = two_convs(x, LEVELS - 1, f'bottom{LEVELS}', (2, 4) if dilated else (1, 1))
+    else:
+        own = [two_convs(x, 0, 'down1')] if stride == 1 else []
+        *skips, x = own + encode(inputs, x, encoder, encoder_weights)[: LEVELS - len(own)]
     fuse = layers.Concatenate if fusion == 'concat' else layers.Add
     for level in reversed(range(LEVELS - 1)):
         up = layers.Conv2DTranspose(filters << level, 2, 2, name=f'upconv{level + 1}', **he)
         x = fuse(name=f'{fusion}{level + 1}')([skips[level], up(x)])
         x = two_convs(x, level, f'up{level + 1}')
-    if stride == 1:
+    if stride == 2 and encoder != 'none':
+        x = layers.Conv2DTranspose(num_class, 2, strides=2, name='scores')(x)
+    elif stride == 1:
         x = layers.Conv2D(num_class, 1, name='scores')(x)
     if any(map(any, pads)):
         x = layers.Cropping2D(pads, name='crop')(x)
-    if stride == 2:
+    if stride == 2 and encoder == 'none':
         x = layers.Conv2DTranspose(num_class, 2, strides=2, name='scores')(x)
         if height % 2 or width % 2:
             x = layers.Cropping2D(((0, height % 2), (0, width % 2)), name='crop_odd')(x)

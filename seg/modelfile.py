@@ -7,6 +7,7 @@ from pathlib import Path
 
 import h5py
 import keras
+import numpy as np
 
 from seg.classes import ClassTable, numbered_classes
 from seg.files import InputError, whole_file
@@ -132,14 +133,60 @@ def load_model(path):
 
 
 def load_weights(model, path):
-    """Put the weights of a model or weights file into `model`; InputError where they do not fit."""
+    """Take the weights of a model file over, layer by layer, but for the head of other classes,
+    which one line tells; or all that a weights file holds. InputError where they do not fit."""
+    try:
+        whole = _read(path, 'config.json', 'model_config')
+    except Exception:
+        whole = None
+    if not whole:
+        return load_file(model, path)
+    source = load_model(path)
+    head = ('scores',) if source.about.classes.names != model.about.classes.names else ()
+    left = take_over(model, source, head)
+    if left:
+        layers = f'{len(left)} of {len(model.layers)} layers, {left[0]} first'
+        raise InputError(f'{path}: weights do not fit; other filters or encoder? ({layers})')
+    if head:
+        n = len(source.about.classes)
+        print(f'{path}: all taken over but its head, which is for {n} other classes')
+
+
+def load_file(model, path):
+    """Put what a weights file of the same layers holds into `model`; else InputError."""
     if not Path(path).is_file():
         raise InputError(f'{path}: no such weights file')
     try:
         model.load_weights(path)
     except Exception as e:
         why = ' '.join(str(e).split())[:150]
-        raise InputError(f'{path}: weights do not fit; other classes, filters? ({why})') from None
+        raise InputError(f'{path}: expected weights of {model.name}; do not fit ({why})') from None
+
+
+def take_over(model, source, but=()):
+    """Give each layer the weights of source's layer of the same name, a kernel that sees another
+    number of channels adapted; the names of those that `source` has no weights for."""
+    left, there = [], {layer.name: layer.get_weights() for layer in source.layers}
+    first = next(layer for layer in model.layers if layer.weights)
+    for layer in (layer for layer in model.layers if layer.name not in but):
+        values = there.get(layer.name, [])
+        if layer is first and values and len(values[0].shape) == 4:
+            values[0] = for_channels(values[0], layer.kernel.shape[2])
+        if [v.shape for v in values] == [tuple(w.shape) for w in layer.weights]:
+            layer.set_weights(values)
+        else:
+            left.append(layer.name)
+    return left
+
+
+def for_channels(kernel, channels):
+    """A first kernel (rows, columns, c, filters) for another number of channels: its sum spread
+    over fewer, or each repeated in turn and divided; grey in all of them gives what it gave."""
+    c = kernel.shape[2]
+    if channels < c:
+        return np.repeat(kernel.sum(axis=2, keepdims=True) / channels, channels, axis=2)
+    turn = np.arange(channels) % c
+    return kernel[:, :, turn] / np.bincount(turn)[turn][:, None]
 
 
 class ModelCheckpoint(keras.callbacks.ModelCheckpoint):

@@ -54,6 +54,7 @@ height_width.metavar = 'HxW'
 COUNT, STEPS, SHARE = number(int, 1, 1024), number(int, 1, 10**6), number(float, 0, 1)
 MODEL = file_name('.hdf5', '.h5', '.keras')
 LOSSES = ('categorical_crossentropy', 'binary_crossentropy', 'mse', 'rmse', 'focal', 'dice')
+ENCODERS = ('none', 'efficientnet-lite0', 'efficientnet-lite2', 'efficientnetv2b0', 'mobilenetv2')
 GROUPS = dict(data='data (only read)', filters='network', loss='training')  # by their first field
 GROUPS |= dict(model='the trained model', output='masks')
 
@@ -85,6 +86,8 @@ class Settings:
     residual: bool = knob(False, bool, 'the second convolution of each pair adds to the first')
     batch_norm: bool = knob(True, bool, 'normalise after each convolution (default)')
     fusion: str = knob('concat', ('concat', 'add'), 'of skips; concat: U-Net, add: as FCN')
+    encoder: str = knob('none', ENCODERS, 'pretrained, in place of the contracting path')
+    encoder_weights: str = knob('imagenet', 'FILE', "of Keras' making; or imagenet, or none")
     activation: str = knob(None, ('softmax', 'relu', 'sigmoid'), 'of the output')
 
     loss: str = knob(None, (*LOSSES, 'crossentropy+dice'), 'default categorical_crossentropy')
@@ -94,6 +97,8 @@ class Settings:
     epochs: int = knob(20, STEPS, 'of so many steps', later=True)
     optimizer: str = knob('adam', ('adam', 'muon'), 'muon: fewer steps to the same score')
     learning_rate: float = knob(1e-3, number(float, 0, 1e9), 'of the optimizer')
+    encoder_rate: float = knob(0.2, SHARE, "of it for the encoder's pretrained layers")
+    freeze: bool = knob(False, bool, 'leave the encoder as it is and train the decoder alone')
     schedule: str = knob('constant', ('constant', 'cosine'), 'cosine: warm-up, then down to 0')
     weight_decay: float = knob(0.0, number(float, 0, 10), 'of AdamW; 0 is Adam')
     ema: float = knob(

@@ -4,6 +4,8 @@ import keras
 import numpy as np
 from keras import layers, ops
 
+from seg.encoders import encoder_layers
+
 if keras.backend.backend() == 'tensorflow':
     import tensorflow as tf
 
@@ -95,9 +97,25 @@ def _kernel_gradient(x, dy, kernel_shape, rates):
     return tf.reshape(tf.stack(taps), kernel_shape)
 
 
-class Muon(keras.optimizers.Muon):
+class Shares:
+    """An optimizer whose variables learn at a share of its rate: `shares`, a number for each."""
+
+    shares = None
+
+    def update_step(self, gradient, variable, learning_rate):
+        if self.shares:
+            learning_rate = learning_rate * self.shares[self._get_variable_index(variable)]
+        super().update_step(gradient, variable, learning_rate)
+
+
+class Adam(Shares, keras.optimizers.Adam):
+    pass
+
+
+class Muon(Shares, keras.optimizers.Muon):
     """Keras' Muon (Jordan et al., 2024) for kernels as matrices (taps x channels in, channels out);
-    the rest and the first and last layer are AdamW's (Liu et al., "Muon is Scalable", 2025)."""
+    the rest, depthwise kernels and the first and last layer are AdamW's (Liu et al., "Muon is
+    Scalable", 2025)."""
 
     def _should_use_adamw(self, variable):
         return len(variable.shape) != 4 or variable.path.split('/')[0] in self.exclude_layers
@@ -129,10 +147,16 @@ def make_optimizer(model, settings, learning_rate):
         if isinstance(layer, layers.BatchNormalization):
             layer.momentum = ema
     if settings.optimizer == 'muon':
-        kernels = [layer.name for layer in model.layers if hasattr(layer, 'kernel')]
+        kernels = [layer for layer in model.layers if hasattr(layer, 'kernel')]
+        deep = [k.name for k in kernels if isinstance(k, layers.DepthwiseConv2D)]
         averaging |= dict(weight_decay=decay, adam_weight_decay=decay)
-        optimizer = Muon(learning_rate, exclude_layers=[kernels[0], kernels[-1]], **averaging)
+        deep += [kernels[0].name, kernels[-1].name]
+        optimizer = Muon(learning_rate, exclude_layers=deep, **averaging)
     else:
-        optimizer = keras.optimizers.Adam(learning_rate, weight_decay=decay or None, **averaging)
+        optimizer = Adam(learning_rate, weight_decay=decay or None, **averaging)
+    if settings.encoder != 'none' and settings.encoder_weights != 'none':
+        encoder = {w.path for layer in encoder_layers(model) for w in layer.weights}
+        slow = settings.encoder_rate
+        optimizer.shares = [slow if w.path in encoder else 1 for w in model.trainable_weights]
     optimizer.exclude_from_weight_decay(var_names=['gamma', 'beta', 'bias'])
     return optimizer

@@ -17,6 +17,7 @@ import tensorflow as tf
 from seg import metrics, report
 from seg.check import class_weights
 from seg.classes import indices_to_colours
+from seg.encoders import encoder_layers
 from seg.files import InputError, whole_file
 from seg.losses import compile_model, make_loss, one_hot
 from seg.modelfile import ModelCheckpoint, load_weights, plain_network, save_model
@@ -57,6 +58,8 @@ def fit(model, stream, val_pairs, settings, run, balance=None):
     Raises: InputError, Interrupted.
     """
     check_place(settings)
+    for layer in encoder_layers(model) if settings.freeze else ():
+        layer.trainable = False
     logits = keras.Model(model.inputs, model.layers[-1].input, name=model.name)
     activation = keras.activations.serialize(model.layers[-1].activation)
     optimizer = make_optimizer(logits, settings, learning_rate(settings))

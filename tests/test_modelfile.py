@@ -100,7 +100,7 @@ def test_pretrained_weights(tmp_path):
     for a, b in zip(net.weights, again.weights):
         np.testing.assert_array_equal(a, b)
     with pytest.raises(InputError, match='do not fit'):
-        unet(str(tmp_path / 'm.hdf5'), input_size=(16, 16, 3), filters=1, num_class=5)
+        unet(str(tmp_path / 'm.hdf5'), input_size=(16, 16, 3), filters=2)
     with pytest.raises(InputError, match='no such weights'):
         unet(str(tmp_path / 'none.hdf5'), input_size=(16, 16, 3), filters=1)
 
