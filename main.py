@@ -34,7 +34,8 @@ PRESETS = {  # sets of defaults; any flag overrides them
     'best': SHAPED | dict(epochs=30, learning_rate=3e-3, class_weights=False, ema=0.998),
 }
 SHIPPED = ROOT / 'weights/camvid-fast.hdf5'  # what `fast` gave on CamVid
-NETWORK = 'filters batch_norm fusion activation loss stride dilated residual encoder'.split()
+NETWORK = 'filters batch_norm fusion activation loss stride dilated residual'.split()
+NETWORK += ['encoder', 'encoder_weights']
 
 
 def whole(settings, flags, run):
@@ -64,9 +65,6 @@ def fit(settings, run):
     if run:
         print(f'Going on with {run}')
     network = {name: getattr(settings, name) for name in NETWORK}
-    network['encoder_weights'] = (
-        None if settings.encoder_weights == 'none' else settings.encoder_weights
-    )
     with train.prepared(settings):
         model = unet(None, (*size, data.channels), num_class, classes=data.classes, **network)
     run = run or new_run(settings)

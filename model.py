@@ -105,6 +105,8 @@ def unet(
     else:
         own = [two_convs(x, 0, 'down1')] if stride == 1 else []
         *skips, x = own + encode(inputs, x, encoder, encoder_weights)[: LEVELS - len(own)]
+        if dilated:
+            x = two_convs(x, LEVELS - 1, f'bottom{LEVELS}', (2, 4))
     fuse = layers.Concatenate if fusion == 'concat' else layers.Add
     for level in reversed(range(LEVELS - 1)):
         up = layers.Conv2DTranspose(filters << level, 2, 2, name=f'upconv{level + 1}', **he)

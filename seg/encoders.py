@@ -109,7 +109,7 @@ def encode(picture, x, name, weights):
     for layer in network.layers:
         if isinstance(layer, layers.BatchNormalization):
             layer.momentum = 0.9  # as in the rest of the U-Net
-    if weights:
+    if weights not in (None, 'none'):
         take_over(network, pretrained(name, weights))
     return [network.get_layer(layer).output for layer in encoder.maps.split()]
 
@@ -141,5 +141,7 @@ def pretrained(name, weights):
 
 
 def encoder_layers(model):
-    """The layers of a U-Net whose weights are its encoder's, or its contracting path's."""
-    return [layer for layer in model.layers if not layer.name.startswith(('up', 'scores'))]
+    """The layers of a U-Net that are its pretrained encoder's; without one its contracting path."""
+    pretrained = any(layer.name == 'normalise' for layer in model.layers)
+    ours = ('up', 'scores', 'down', 'bottom') if pretrained else ('up', 'scores')
+    return [layer for layer in model.layers if not layer.name.startswith(ours)]

@@ -7,8 +7,10 @@ import h5py
 import keras
 import numpy as np
 import pytest
+from labelled import write_set
 from scipy.signal import correlate
 
+import main as program
 from model import load_model, save_model, unet
 from seg import encoders, settings
 from seg.classes import numbered_classes
@@ -192,6 +194,25 @@ def test_muon_leaves_depthwise_kernels_out_and_the_encoder_learns_at_a_fifth():
         for w, fast, slow in zip(model.trainable_variables, *moved):
             expected = 0.2 if w.path in encoder else 1
             np.testing.assert_allclose(slow / fast, expected, rtol=1e-2, err_msg=w.path)
+
+
+def test_transfer_trains_freezes_and_is_taken_over(drawn, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    tiny = '--preset transfer --filters 2 --epochs 1 --augment none'.split()
+    train = ['train', *tiny, '--data']
+    assert program.main([*train, str(drawn), '--steps', '3', '--freeze', '--model', 'm.hdf5']) == 0
+    frozen = load_model('m.hdf5')
+    shipped = encoders.pretrained(LITE0, 'imagenet')
+    for layer in shipped.layers:
+        there = [other for other in encoder_layers(frozen) if other.name == layer.name]
+        for other in there:
+            for a, b in zip(layer.get_weights(), other.get_weights()):
+                np.testing.assert_array_equal(a, b)
+    assert len(encoder_layers(frozen)) > 50
+    write_set(tmp_path / 'five')
+    assert program.main([*train, 'five', '--steps', '1', '--weights', 'm.hdf5']) == 0
+    line = 'm.hdf5: all taken over but its head, which is for 13 other classes'
+    assert line in capsys.readouterr().out
 
 
 def test_a_trained_model_is_taken_over_without_its_head(tmp_path, capsys):
