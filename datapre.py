@@ -223,7 +223,7 @@ def trainGenerator(
     def save(k, image, label):
         for prefix, x in ((image_save_prefix, image), (label_save_prefix, label)):
             x = np.squeeze(x).round().clip(0, 255).astype(np.uint8)
-            Image.fromarray(x).save(Path(save_to_dir) / f'{prefix}_{k:06d}.png')
+            report.save_picture(x, Path(save_to_dir) / f'{prefix}_{k:06d}.png')
         return k
 
     save = save if save_to_dir and make_folder(save_to_dir) else None
@@ -371,5 +371,5 @@ def show_images(images, columns=4, path=None):
     for i, x in enumerate(tiles):
         sheet.paste(Image.fromarray(x), (i % columns * w, i // columns * h))
     if path:
-        sheet.save(path)
+        report.save_picture(np.asarray(sheet), path)
     return sheet

@@ -11,8 +11,10 @@ import sys
 from dataclasses import asdict
 from pathlib import Path
 
+sys.path.insert(0, str(Path(__file__).parent))  # `python -P` leaves it out
 from seg import cli
-from seg.runs import BEST, new_run
+from seg.files import check_target, locked
+from seg.runs import BEST, check_data, check_place, new_run, tell_rivals
 from seg.settings import ROOT, Settings, versions
 
 AUG_ARGS = dict(rotation_range=0.2, shear_range=0.05, zoom_range=0.05, fill_mode='nearest')
@@ -22,7 +24,7 @@ SHAPED = dict(filters=16, stride=2, dilated=True, residual=True)  # fast and bes
 SHAPED |= dict(loss='crossentropy+dice', class_weights=True, steps=250, monitor='val_miou')
 SHAPED |= dict(optimizer='muon', learning_rate=5e-3, schedule='cosine', weight_decay=0.01)
 SHAPED |= dict(augment='scale=0.75-1.6,flip,jitter=0.2')
-PRETRAINED = dict(encoder='efficientnet-lite0', dilated=False, residual=False)
+PRETRAINED = dict(encoder='efficientnet-lite0', stride=1, residual=False, epochs=12)
 DRAWN = dict(data='sample', model='sample.hdf5', filters=16, steps=160, epochs=6)
 DRAWN |= dict(optimizer='muon', learning_rate=5e-3, schedule='cosine', class_weights=True)
 DRAWN |= dict(augment='scale=0.9-1.1,flip,brightness=0.1')
@@ -33,26 +35,32 @@ PRESETS = {  # sets of defaults; any flag overrides them
     'transfer': SHAPED | PRETRAINED,
     'best': SHAPED | dict(epochs=30, learning_rate=3e-3, class_weights=False, ema=0.998),
 }
-SHIPPED = ROOT / 'weights/camvid-fast.hdf5'  # what `fast` gave on CamVid
+SHIPPED = ROOT / 'weights/camvid-transfer.hdf5'  # what `transfer` gave on CamVid
 NETWORK = 'filters batch_norm fusion activation loss stride dilated residual'.split()
 NETWORK += ['encoder', 'encoder_weights']
 
 
 def whole(settings, flags, run):
     """The article's job: data -> model -> fit -> predict the test images -> save, and score."""
-    data, run = fit(settings, run)
+    from seg.check import load_fit
+    from seg.predict import check_output, paint_and_score
+
+    data = load_fit(settings)
+    check_output(data, settings)
+    run = fit(settings, data, run)
     from model import load_model
-    from seg.predict import paint_and_score
 
     paint_and_score(load_model(run / BEST), data, run, settings)
 
 
-def fit(settings, run):
-    """data -> model -> fit; the DataSet, and the run's folder that holds the best model."""
-    from seg.check import load_fit
-
-    data = load_fit(settings)
+def fit(settings, data, run):
+    """data -> model -> fit; the run's folder, which holds the best model."""
+    if run:
+        print(f'Going on with {run}')
+        with locked(run, 'training in it'):
+            check_data(run, data, settings.changed_data)
     cli.quiet_tensorflow()
+    check_place(settings)
     from datapre import Stream, read_pairs
     from model import About, unet
     from seg import train
@@ -62,25 +70,27 @@ def fit(settings, run):
     stream = Stream(pairs, settings, num_class)
     size, count = (data.rule.height, data.rule.width), f'{len(pairs)} training and {len(val_pairs)}'
     print(f'{count} validation images of {size[0]}x{size[1]}, {len(data.classes)} classes')
-    if run:
-        print(f'Going on with {run}')
     network = {name: getattr(settings, name) for name in NETWORK}
     with train.prepared(settings):
         model = unet(None, (*size, data.channels), num_class, classes=data.classes, **network)
-    run = run or new_run(settings)
+    run = run or new_run(settings, data)
     known = dict(run=run.name, settings=asdict(settings), versions=versions())
     model.about = About(data.classes, data.rule, data.intensity, data.formats, **known)
     weights = train.balanced(data) if settings.class_weights else None
     try:
-        train.fit(model, stream, val_pairs, settings, run, weights)
+        with locked(run, 'training in it'):
+            tell_rivals(run, settings)
+            train.fit(model, stream, val_pairs, settings, run, weights)
     except train.Interrupted:
         print(f'\nStopped. Go on with: python main.py --resume {run}')
         raise KeyboardInterrupt from None
-    return data, run
+    return run
 
 
 def train(settings, flags, run):
-    fit(settings, run)
+    from seg.check import load_fit
+
+    fit(settings, load_fit(settings), run)
 
 
 def sample(settings, flags, run):
@@ -125,6 +135,7 @@ def check(settings, flags, run):
 def preview(settings, flags, run):
     from seg.check import load_fit
 
+    check_target(flags['page'])
     data = load_fit(settings, 'train')
     cli.quiet_tensorflow()
     from datapre import draw_preview

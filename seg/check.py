@@ -64,10 +64,6 @@ def _check_values(data, result):
     """What the label files store, value by value; what of it is no class, or no sure one."""
     table, n, total = data.classes, len(data.classes), data.pixels().sum()
     names = {-1: None} | dict(enumerate(table.names))
-    if len(data.formats) > 1:
-        found = Counter(s.layout for s in data.raws()).items()
-        found = ', '.join(f'{count} {layout}' for layout, count in found)
-        yield 'warnings', f'labels of several kinds, each read as its own: {found}'
     for layout, kind in data.formats.items():
         held = readers.gather(data.raws(), layout)
         classes = readers.meaning(held, kind, table)
@@ -78,41 +74,52 @@ def _check_values(data, result):
             value |= {'percent': float(100 * held.counts[i] / total), 'first_file': str(path)}
             result['values'].append(value | {'row': row, 'column': column})
         if classes.min() < 0:
-            yield 'errors', _strangers(held, classes, kind, table)
+            yield 'errors', _strangers(held, classes, kind, data)
         plain, trains = {*held.values.tolist()}, {*classes} & {*table.scored} and kind != 'index'
         if 255 in plain <= {0, 255} and n > 2 and not trains:
             line = f'{held.raws[0].path}: labels hold only 0 and 255, but the class table has {n}'
-            yield 'errors', f'{line}; --num-class 2 trains on them, --repair makes them 0 and 1'
-        both = any({1, 255} <= {*s.values.tolist()} for s in held.raws)
-        if {1, 255} <= plain <= {0, 1, 255} and n <= 2 and not both:
-            a, b = (next(s.path for s in held.raws if v in s.values) for v in (1, 255))
-            yield 'errors', f'{b}: 0 and 255, but {a}: 0 and 1; is 255 foreground or no class?'
-        low = min(plain)
-        if kind == 'index' and layout != 'bit' and low >= 1:
-            line = f'indices start at {low}, without class 0, {table.names[0]}'
+            yield 'errors', f'{line}; --num-class 2 trains on them'
+        if kind == 'index' and layout != 'bit' and min(plain) == 1:
+            line = f'indices start at 1, without class 0, {table.names[0]}'
             yield 'warnings', f'{line}; subtract 1 if they were counted from 1'
 
 
-def _strangers(held, classes, kind, table):
-    """One line on the values that are no class, with their likely cause and the remedy."""
-    bad = np.flatnonzero(classes < 0)
+def _strangers(held, classes, kind, data):
+    """One line on the values that are no class, with their likely cause and the remedy; the repair
+    only where it would mend them, and make no two classes one."""
+    table, bad, lossy = data.classes, np.flatnonzero(classes < 0), any(s.lossy for s in held.raws)
     line = readers.complaint(held, bad[0], kind, table)
-    share = 100 * held.counts[bad].sum() / held.counts.sum()
-    line += f' ({len(bad)} such values, {share:.3g} % of the pixels); '
-    if any(s.lossy for s in held.raws):
-        return line + 'JPEG smears labels: --repair snaps them'
-    if kind in ('index', 'grey'):
+    share = held.counts / held.counts.sum()
+    line += f' ({len(bad)} such values, {100 * share[bad].sum():.3g} % of the pixels); '
+    if lossy:
+        line += 'JPEG smears labels: '
+    needed = max(int(_snapped(s, kind, table)[1].max()) for s in held.raws)
+    if needed > 255:  # numbers have no near ones
+        if lossy:
+            return line + 'save them as PNG where they were drawn'
         if held.values.min() == 1 and held.values[bad].max() == len(table):
             return line + 'indices start at 1: subtract 1 from every label'
         return line + 'give the number of classes with --num-class, or a table with --classes'
-    distance = readers.snap(held, kind, table)[1].max()
-    if distance <= 16:
-        return line + f'all within {distance} units of a class: --repair snaps them'
     ends = tables.unpack(np.unique(held.colours[classes >= 0])[:40]).astype(float)
     smooth = bad[:2000][blends(tables.unpack(held.colours[bad[:2000]]), ends)]
-    if len(bad) > 2 and held.counts[smooth].sum() > 0.9 * held.counts[bad].sum():
-        return line + 'blends of two classes, so edges are anti-aliased: --repair snaps them'
-    return line + 'add it to the class table (--classes), or paint it as a class'
+    smooth = len(bad) > 2 and held.counts[smooth].sum() > 0.9 * held.counts[bad].sum()
+    nearest, distance = readers.snap(held, kind, table)
+    distance = distance[bad].max()
+    dark = held.values.min() >= 0 and held.values[bad].max() < 64  # too dark to be levels or blends
+    solid = (share > 0.001) & (classes != tables.NO_CLASS)
+    merged = len(np.unique(nearest[solid])) < solid.sum()
+    each = not lossy and (dark or len(bad) <= 6) and solid[bad].all() and merged
+    if distance <= 16 and not each:
+        line += f'all within {distance} units of a class: '
+    elif smooth and not each:
+        line += 'blends of two classes, so edges are anti-aliased: '
+    elif not lossy:
+        number = 'say with --num-class how many numbers there are, or ' if dark else ''
+        return line + f'{number}add them to the class table (--classes), or paint them as a class'
+    if data.classes_from.startswith('guessed'):
+        number = 'if they are numbers, --num-class N; else ' if held.values.min() >= 0 else ''
+        return line + f'{number}name the classes with --classes'
+    return line + '--repair' + f' --tolerance {needed}' * (needed > 16) + ' snaps them'
 
 
 def _check_classes(data, result):
@@ -181,7 +188,10 @@ def _odd_files(data, fast):
         'EXIF turns images upright; their labels must be drawn upright': lambda a: a.turned,
         deep: lambda a: data.intensity and readers.is_deep(a.mode),
         'CMYK images, converted to RGB': lambda a: a.mode == 'CMYK',
-        'images with alpha, which is dropped': lambda a: a.mode[-1] == 'A',
+        'images with a fourth band (alpha, or near infrared), which is dropped': lambda a: (
+            a.mode[-1] == 'A'
+        ),
+        'images of 16 bits a colour, of which the upper 8 are read': lambda a: a.cut,
     }
     odd = {words: [p for p, a in images.items() if is_so(a)] for words, is_so in odd.items()}
     raws = {s.path: s for s in data.raws()}
@@ -253,7 +263,8 @@ def format_check(result):
     lines += [f'  network input: {fed}', f'  class table: {r["table_from"]}', '']
     lines.append('  value colour   % of pixels  files  class            first file, row, column')
     for v in r['values'][:40]:
-        shown = {'value': '' if v['value'] < 0 else v['value'], 'class': v['class'] or '(none)'}
+        shown = {'value': '' if v['value'] < 0 else v['value']}
+        shown['class'] = tables.shown(v['class'] or '(none)', 24)
         lines.append(VALUE.format_map(v | shown))
     lines += [f'  ... and {len(r["values"]) - 40} more'] * (len(r['values']) > 40)
     if r['classes']:
@@ -263,17 +274,19 @@ def format_check(result):
         shares = ''.join(f'{p:10.3f}' for p in c['percent'].values())
         weights = ('-' if w[i] is None else f'{w[i]:.3f}' for w in r['weights'].values())
         weights = ''.join(f'{w:>18}' for w in weights) + ' void' * (c['role'] == 'void')
-        lines.append(f'  {i:3} {c["hex"]} {c["name"]:14}{shares}{weights}')
+        name = tables.shown(c['name'], 24)
+        lines.append(f'  {i:3} {c["hex"]} {name:14}{shares}{weights}')
     for word, found in (('note', r['notes']), ('warning', r['warnings']), ('ERROR', r['errors'])):
         lines += [f'  {word}: {line}' for line in found]
+    lines = [tables.shown(line, len(line)) for line in lines]  # file names may hold anything
     return '\n'.join([*lines, f'Verdict: {r["verdict"]}.'])
 
 
 def repair(labels, out, table=None, tolerance=16):
-    """Clean 8-bit index PNGs of labels of any format, a folder, a pattern or CamVid's *annot, in a
-    folder `out` that does not exist or is empty. table: ClassTable; default a class table file
-    beside the labels, else what they hold. tolerance: largest difference of a channel up to which
-    a colour that is no class takes the nearest class of those that its file holds.
+    """Clean index PNGs, their palette the classes' colours, of labels of any format, a folder, a
+    pattern or CamVid's *annot, in a folder `out` that is not there or empty. table: ClassTable;
+    default a class table file beside the labels, else what they hold. tolerance: largest difference
+    of a channel up to which a colour that is no class takes the nearest class of its file's.
     Returns: [{'file', 'out', 'converted', 'snapped'}]: pixels now stored as another number, and
         those that were not exactly a class.
     Raises: InputError, before anything is written, where a value is farther from every class."""
@@ -286,13 +299,16 @@ def repair(labels, out, table=None, tolerance=16):
     if twice:
         raise InputError(f'{labels}: two labels are called {twice[0]}; take one out')
     stored, path = readers.read_raws(jobs), tables.find_classes(labels, labels.parent)
+    how = ''
     if not table and path:
         table = tables.read_classes(path)
     elif not table:
         table, how = guess_classes(readers.gather(stored))
-        if how.startswith('guessed'):
-            raise InputError(f'{labels}: classes {how}; --write-classes, edit it, then --classes')
     kinds = readers.recognise(stored, table)[0]
+    for line in readers.contradictions(stored, table, kinds):
+        raise InputError(line)
+    if how.startswith('guessed'):
+        raise InputError(f'{labels}: classes {how}; --write-classes, edit it, then --classes')
     for s in stored:
         held, kind = readers.gather([s]), kinds[s.layout]
         distance = _snapped(held, kind, table)[1]
@@ -309,7 +325,9 @@ def repair(labels, out, table=None, tolerance=16):
         raw = readers.read_raw(path)
         classes, distance = _snapped(raw, kinds[raw.layout], table)
         with whole_file(jobs[path], durable=False) as beside:
-            Image.fromarray(classes.astype(np.uint8)[raw.inverse]).save(beside)
+            clean = Image.fromarray(classes.astype(np.uint8)[raw.inverse])
+            clean.putpalette(table.palette.tobytes())  # so that it reads the same by any table
+            clean.save(beside)
         moved, far = (int(raw.counts[m].sum()) for m in (raw.values != classes, distance > 0))
         return {'file': str(path), 'out': str(jobs[path]), 'converted': moved, 'snapped': far}
 

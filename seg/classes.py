@@ -16,6 +16,9 @@ from seg.files import InputError
 NO_CLASS = 255  # a pixel that no source pixel supplies: an empty one-hot row
 CLASS_FILES = ('classes.csv', 'class_dict.csv', 'label_colors.txt')
 Unique = namedtuple('Unique', 'values index inverse counts')
+MOST_NAME, MOST_BYTES = 100, 1 << 20  # characters of a class' name, bytes of a table's file
+# What a name may not hold: control characters, line ends, what turns text about, half characters.
+UNPRINTABLE = re.compile('[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]')
 VOID_NAMES = ('void', 'unlabelled', 'unlabeled', 'ignore', 'ignored', 'unknown', "don't care")
 
 
@@ -36,6 +39,15 @@ class ClassTable:
         return [i for i, role in enumerate(self.roles) if role == 'scored']
 
     @property
+    def numbered(self):
+        """Whether its colours are those that we give: they say nothing of what labels mean."""
+        return self.colours == numbered_classes(len(self)).colours
+
+    @property
+    def all_grey(self):
+        return all(len({*colour}) == 1 for colour in self.colours)
+
+    @property
     def palette(self):
         """uint8 (256, 3): the colour of every label value; black where there is no class."""
         palette = np.zeros((256, 3), np.uint8)
@@ -46,8 +58,15 @@ class ClassTable:
         return asdict(self)
 
     @classmethod
-    def from_dict(cls, d):
-        return cls(tuple(d['names']), tuple(map(tuple, d['colours'])), tuple(d['roles']))
+    def from_dict(cls, d, where='class table of the model'):
+        """Of what `to_dict` gave and a file kept; InputError where a CSV would be refused."""
+        columns = [d.get(c) if isinstance(d, dict) else None for c in ('names', 'colours', 'roles')]
+        listed = all(isinstance(column, (list, tuple)) for column in columns)
+        if not listed or len({*map(len, columns)}) > 1:
+            found = [len(c) if isinstance(c, (list, tuple)) else 'no list' for c in columns]
+            found = '{}, {} and {}'.format(*found)
+            raise InputError(f'{where}: expected as many names as colours and roles, found {found}')
+        return _checked([(f'{where}, class {i}', *c) for i, c in enumerate(zip(*columns))], where)
 
 
 # Colours as the SegNet demo paints them. The files hold 0..11; the article counts 13 classes.
@@ -91,14 +110,23 @@ def read_classes(path):
     CamVid's `label_colors.txt` (r g b name); InputError with the line number. Indices follow the
     lines. A class without a role is void if its name says so, else scored."""
     try:
-        text = Path(path).read_text('utf-8-sig')
+        if Path(path).exists() and not Path(path).is_file():
+            raise OSError('it is no regular file')
+        with open(path, 'rb') as f:
+            text = f.read(MOST_BYTES + 1)
+        if len(text) > MOST_BYTES:
+            raise OSError(f'it has more than {MOST_BYTES} bytes')
+        text = text.decode('utf-8-sig')
     except (OSError, UnicodeDecodeError) as e:
         raise InputError(f'{path}: expected a class table as UTF-8 text ({e})') from None
     comma = next((c for c in ',;' if c in text), None)
-    columns, classes, taken = ('name r g b role' if comma else 'r g b name').split(), [], set()
+    columns, classes = ('name r g b role' if comma else 'r g b name').split(), []
     for number, line in enumerate(text.splitlines(), 1):
+        where = f'{path}, line {number}'
+        if len(line) > 10 * MOST_NAME:
+            raise InputError(f'{where}: {len(line)} characters, expected {",".join(columns)}')
         row = next(csv.reader([line], delimiter=comma)) if comma else line.split(None, 3)
-        row, where = [field.strip() for field in row], f'{path}, line {number}'
+        row = [field.strip() for field in row]
         head = [field.lower() for field in row]
         if not classes and {'name', 'r', 'g', 'b'} <= {*head}:
             columns, row = head, []
@@ -106,24 +134,46 @@ def read_classes(path):
             continue
         found = dict.fromkeys(columns, '') | dict(zip(columns, row))
         name, rgb = found['name'], [found[c] for c in 'rgb']
-        if not name or not all(part.isdecimal() and int(part) < 256 for part in rgb):
+        if not name or not all(part.isdecimal() for part in rgb):
             wanted = f'{",".join(columns)} with r, g, b of 0..255'
-            raise InputError(f'{where}: expected {wanted}, found {line.strip()!r}')
-        colour = tuple(map(int, rgb))
+            raise InputError(f'{where}: expected {wanted}, found {shown(line.strip())}')
         role = found.get('role') or ('void' if name.lower() in VOID_NAMES else 'scored')
-        if role not in ('scored', 'void'):
-            raise InputError(f'{where}: expected role scored or void, found {role!r}')
-        for mark in (f'name {name}', f'colour {to_hex(colour)}'):
-            if mark in taken:
-                raise InputError(f'{where}: {mark} is in the table twice; each class needs its own')
-            taken.add(mark)
-        classes.append((name, colour, role))
+        classes.append((where, name, [*map(int, rgb)], role))
+    return _checked(classes, path)
+
+
+def shown(text, most=40):
+    """A text as a terminal may show it: at most so many characters, what is unprintable escaped."""
+    text = text if len(text) <= most else f'{text[: most - 1]}…'
+    return UNPRINTABLE.sub(lambda c: ascii(c[0])[1:-1], text)
+
+
+def _checked(classes, where):
+    """ClassTable of (place in its file, name, colour, role) of each class; InputError with the
+    place of what is wrong."""
     if not 0 < len(classes) < 256:
         found = len(classes) or 'an empty table'
-        raise InputError(f'{path}: expected 1 to 255 classes, found {found}')
-    if all(role == 'void' for *_, role in classes):
-        raise InputError(f'{path}: every class is void; give one at least the role scored')
-    return ClassTable(*zip(*classes))
+        raise InputError(f'{where}: expected 1 to 255 classes, found {found}')
+    taken = set()
+    for place, name, colour, role in classes:
+        fine = isinstance(name, str) and name.strip() and not UNPRINTABLE.search(name)
+        if not fine or len(name) > MOST_NAME:
+            wanted = f'a name of 1 to {MOST_NAME} printable characters'
+            raise InputError(f'{place}: expected {wanted}, found {shown(str(name)) or "none"}')
+        of_three = isinstance(colour, (list, tuple)) and len(colour) == 3
+        if not of_three or not all(type(v) is int and 0 <= v < 256 for v in colour):
+            raise InputError(f'{place}: expected r, g, b of 0..255, found {shown(str(colour))}')
+        if role not in ('scored', 'void'):
+            raise InputError(f'{place}: expected role scored or void, found {shown(repr(role))}')
+        for mark in (f'name {shown(name)}', name), (f'colour {to_hex(colour)}', to_hex(colour)):
+            if mark in taken:
+                line = f'{place}: {mark[0]} is in the table twice; each class needs its own'
+                raise InputError(line)
+            taken.add(mark)
+    _, names, colours, roles = zip(*classes)
+    if {*roles} == {'void'}:
+        raise InputError(f'{where}: every class is void; give one at least the role scored')
+    return ClassTable(names, tuple(map(tuple, colours)), roles)
 
 
 def find_classes(*folders):
@@ -138,6 +188,8 @@ def write_classes(path, table):
         with open(path, 'x', encoding='utf-8', newline='') as f:
             csv.writer(f).writerows([('name', 'r', 'g', 'b', 'role'), *rows])
     except OSError as e:
+        if not isinstance(e, FileExistsError):
+            Path(path).unlink(missing_ok=True)  # a part of it would stand in the way next time
         raise InputError(f'{path}: class table not written ({e.strerror}); name another') from None
 
 

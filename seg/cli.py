@@ -5,10 +5,11 @@ import dataclasses
 import difflib
 import os
 import sys
+from contextlib import redirect_stderr, redirect_stdout
 
 from seg import augment, settings
 from seg.files import InputError
-from seg.runs import find_run, write_settings
+from seg.runs import find_run
 from seg.settings import FIELDS, FLAGS, Settings, file_name
 
 DATA, FITTING = (
@@ -120,15 +121,50 @@ def resume(flags):
     if new.epochs > old.epochs:
         what = f'the {new.schedule} schedule now runs over all {new.epochs}'
         print(f'{run}: {new.epochs} epochs instead of {old.epochs}; {what}')
-        write_settings(run, new)
     return run, new
+
+
+class Lasting:
+    """A stream for as long as somebody reads it (`| head -1`), then nowhere: the job goes on.
+    lost: the first error but that, such as of a full disk."""
+
+    def __init__(self, stream):
+        self.stream, self.lost = stream, None
+        if hasattr(stream, 'reconfigure'):  # Chinese names on any terminal; Jupyter's has no such
+            stream.reconfigure(encoding='utf-8', errors='replace')
+
+    def __getattr__(self, name):
+        return getattr(self.stream, name)
+
+    def _try(self, method, *args):
+        try:
+            return method(*args)
+        except OSError as e:
+            self.lost = self.lost or (None if isinstance(e, BrokenPipeError) else e)
+            with open(os.devnull, 'w') as nowhere:  # for C++, too, and what is still in its buffer
+                os.dup2(nowhere.fileno(), self.stream.fileno())
+            return method(*args)
+
+    def write(self, text):
+        return self._try(self.stream.write, text)
+
+    def flush(self):
+        self._try(self.stream.flush)
 
 
 def run(argv, presets, verbs, doc):
     """Run one command line; the exit status. verbs: {name or None: f(settings, flags, run)}."""
-    for stream in (sys.stdout, sys.stderr):  # Chinese names on any terminal; Jupyter's has no such
-        if hasattr(stream, 'reconfigure'):
-            stream.reconfigure(encoding='utf-8', errors='replace')
+    out, err = Lasting(sys.stdout), Lasting(sys.stderr)
+    with redirect_stdout(out), redirect_stderr(err):
+        status = _run(argv, presets, verbs, doc)
+        out.flush()
+        if out.lost:
+            print(f'main.py: its output could not be written ({out.lost.strerror})', file=err)
+        err.flush()
+    return status or 2 * bool(out.lost)
+
+
+def _run(argv, presets, verbs, doc):
     try:
         flags = vars(make_parser(presets, doc).parse_args(argv))
     except SystemExit as e:
@@ -144,11 +180,18 @@ def run(argv, presets, verbs, doc):
             folder, chosen = resume(flags)
         else:
             chosen = settings.resolve(flags, presets)
+        chosen.log.encode()  # TensorFlow writes to names of UTF-8 alone
         return verbs[verb](chosen, flags, folder) or 0
     except InputError as e:
+        from seg.classes import shown  # here: --help answers without NumPy
+
         if 'keras' in sys.modules:
             print()  # below a progress bar
-        print(f'main.py: {e}', file=sys.stderr)
+        print(f'main.py: {shown(str(e), 2000)}', file=sys.stderr)  # with names from anybody's file
+        return 2
+    except UnicodeEncodeError as e:  # a path of other bytes where text is wanted
+        name = ascii(e.object)[:200]
+        print(f'main.py: {name}: expected a name of UTF-8; rename it', file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print('\nmain.py: stopped', file=sys.stderr)
@@ -156,20 +199,28 @@ def run(argv, presets, verbs, doc):
 
 
 def quiet_tensorflow():
-    """Import TensorFlow without its chatter about missing GPUs, which looks like an error."""
+    """Import TensorFlow without its chatter about missing GPUs, which looks like an error, and
+    Keras; InputError where Keras does not start with a user's settings."""
     os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '2')
     sys.stderr.flush()
     kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, 2)  # the C++ side writes to the descriptor itself
     try:
+        import keras
         import tensorflow as tf
 
         tf.config.list_physical_devices('GPU')
         tf.zeros(1)
+    except (ImportError, ValueError) as e:  # of another backend, or of a keras.json
+        found = f'KERAS_BACKEND={os.environ["KERAS_BACKEND"]} ({" ".join(str(e).split())[:150]})'
+        raise InputError(f'Keras does not start: {found}; unset it, or mend keras.json') from None
     finally:
         os.dup2(kept, 2)
         os.close(kept)
         os.close(nowhere)
+    found = keras.backend.backend()
+    if found not in ('tensorflow', 'jax'):
+        raise InputError(f'KERAS_BACKEND={found}: expected tensorflow or jax; unset it')
     import absl.logging
 
     absl.logging.set_verbosity(absl.logging.ERROR)  # "HDF5 is legacy", said at every save

@@ -62,6 +62,7 @@ class Encoder:
             return keras.Model(picture, lite(x, self.stages))
         build = getattr(keras.applications, self.application)
         options = {'include_preprocessing': False} if 'V2B' in self.application else {}
+        options['input_shape'] = tuple(x.shape[1:])
         return build(include_top=False, weights=weights, input_tensor=x, **options)
 
 

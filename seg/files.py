@@ -1,6 +1,7 @@
 """Files: what is wrong in one line, writing all of one or nothing, finding, pairing by name."""
 
 import difflib
+import errno
 import hashlib
 import json
 import os
@@ -12,8 +13,18 @@ from contextlib import contextmanager, suppress
 from itertools import count
 from pathlib import Path
 
+try:
+    import fcntl
+except ImportError:  # Windows
+    import msvcrt
+
+    fcntl = None
+
 PICTURES = ('.png', '.jpg', '.jpeg', '.tif', '.tiff', '.bmp')
 MARK = 'unet-camvid'  # in the first 2048 bytes of every file that this program writes for people
+# As it stands in JSON, PNG, JPEG and HTML: the name alone may be that of a folder in a path.
+MARKS = (b'{\n "program": "', b'Software\0', b'\xff\xfe\0\r', b'name="generator" content="')
+MARKS = tuple(before + MARK.encode() for before in MARKS)
 _serial = count()
 
 
@@ -29,14 +40,64 @@ def nearest_name(name, names):
 
 def is_ours(path):
     """Whether this program wrote the file, which may then be written anew."""
-    with open(path, 'rb') as f:
-        return MARK.encode() in f.read(2048)
+    try:
+        with open(path, 'rb') as f:
+            head = f.read(2048)
+    except OSError:  # not even to be read
+        return False
+    return any(mark in head for mark in MARKS)
 
 
-def refuse_foreign(path):
+def refuse_foreign(path, ours=is_ours):
     """InputError where `path` is there and this program did not write it."""
-    if os.path.lexists(path) and not (Path(path).is_file() and is_ours(path)):
-        raise InputError(f'{path}: exists, and this program did not write it; move it away')
+    if os.path.lexists(path) and not (Path(path).is_file() and ours(path)):
+        what = 'exists, and this program did not write it'
+        raise InputError(f'{path}: {what}; move it away or name another place')
+
+
+def refuse_folder(folder, read=()):
+    """InputError where pictures must not be written to `folder`: it is one of the folders `read`,
+    under whatever name, or holds pictures that this program did not write."""
+    if not Path(folder).is_dir():
+        return
+    for place in read:
+        if os.path.isdir(place) and os.path.samefile(place, folder):
+            raise InputError(f'{folder}: pictures are read there; name another --output')
+    for path in sorted(Path(folder).iterdir()):
+        if path.suffix.lower() in PICTURES and path.name[0] != '.':
+            refuse_foreign(path)
+
+
+def folders_of(files):
+    """Where files lie, and what they link to."""
+    linked = {file.resolve().parent for file in files if file.is_symlink()}
+    return {file.parent for file in files} | linked
+
+
+def check_target(path, ours=is_ours):
+    """InputError where `path` could not be written: said before the work of which it is the end."""
+    refuse_foreign(path, ours)
+    beside = _beside(Path(path))
+    try:
+        beside.touch()
+        beside.unlink()
+    except (OSError, ValueError) as e:  # ValueError: a name that is none
+        raise not_written(path, e) from None
+
+
+def _beside(path):
+    return path.with_name(f'.{path.stem}.{os.getpid()}-{next(_serial)}.part{path.suffix}')
+
+
+def not_written(path, error):
+    """The InputError of a file or folder that `error` kept from being written."""
+    number, why = getattr(error, 'errno', None), ' '.join(str(error).split())[:150]
+    room, parent = 1, Path(path).parent
+    if number is None and parent.is_dir():  # h5py, zipfile and Pillow may leave it out
+        room = shutil.disk_usage(parent).free >> 20
+    if number == errno.ENOSPC or not room:
+        why = 'the disk is full (No space left)'
+    return InputError(f'{path}: could not be written, {why}; name another place')
 
 
 @contextmanager
@@ -48,20 +109,53 @@ def whole_file(path, durable=True, replace=False):
     path = Path(path)
     if not replace:
         refuse_foreign(path)
-    beside = path.with_name(f'.{path.stem}.{os.getpid()}-{next(_serial)}.part{path.suffix}')
+    beside = _beside(path)
     try:
         yield beside
         if durable:
             with open(beside, 'rb+') as f:
                 os.fsync(f.fileno())
         os.replace(beside, path)
-    except (OSError, RuntimeError) as e:  # h5py and zipfile report a full disk as either
-        full = path.parent.is_dir() and shutil.disk_usage(path.parent).free < 1 << 20
-        why = 'the disk is full' if full else ' '.join(str(e).split())[:150]
-        raise InputError(f'{path}: could not be written, {why}; name another place') from None
+    except (OSError, RuntimeError) as e:
+        raise not_written(path, e) from None
     finally:
         with suppress(OSError):
             beside.unlink(missing_ok=True)
+
+
+@contextmanager
+def locked(folder, doing):
+    """Hold the lock of a folder; InputError where another program has it, which is `doing` what it
+    locks for. The system takes it from a program that ends in whatever way."""
+    try:
+        file = open(Path(folder) / 'lock', 'a')
+    except OSError as e:
+        raise not_written(Path(folder) / 'lock', e) from None
+    with file:
+        if not _lock(file) and not time.sleep(0.1) and not _lock(file):  # `is_locked` is brief
+            raise InputError(f'{folder}: another program is {doing}; wait for it, or end it first')
+        yield
+
+
+def _lock(file):
+    try:
+        if fcntl:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        else:
+            msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
+    except (BlockingIOError, PermissionError):
+        return False
+    except OSError:  # a disk without locks
+        pass
+    return True
+
+
+def is_locked(folder):
+    try:
+        with locked(folder, ''):
+            return False
+    except InputError:
+        return True
 
 
 def copy_whole(source, target, replace=False):
@@ -85,14 +179,14 @@ def write_json(path, content, replace=False):
     mark = {} if replace else {'program': MARK}
     text = json.dumps(mark | content, indent=1, ensure_ascii=False, allow_nan=False)
     with whole_file(path, replace=replace) as beside:
-        beside.write_text(text + '\n', 'utf-8')
+        beside.write_text(text + '\n', 'utf-8', 'surrogatepass')  # file names may be no text
 
 
-def read_json(path):
+def read_json(path, most=1 << 24):
     """The object in a JSON file of at most 16 MB; InputError where there is none."""
     try:
         with open(path, 'rb') as f:
-            content = json.loads(f.read(1 << 24))
+            content = json.loads(f.read(most))
         if isinstance(content, dict):
             return content
         reason = 'no object'
@@ -147,11 +241,16 @@ def unique_names(files, occupied=lambda name, file: False):
     """The stem of each file; what would be the same file name, on any disk, gets -2, -3, ...;
     occupied: whether a name is another's already."""
     stems, names = [Path(file).stem for file in files], {}  # {folded: name}
-    reserved = {stem.casefold() for stem in stems}
+    reserved, free = {stem.casefold() for stem in stems}, {}  # {folded: its first free number}
     for stem, file in zip(stems, files):
-        name, taken, numbers = stem, names.keys(), count(2)
-        while name.casefold() in taken or occupied(name, file):
-            name, taken = f'{stem}-{next(numbers)}', names.keys() | reserved
+        name, folded = stem, stem.casefold()
+        first = free.get(folded, 2)
+        while f'{folded}-{first}' in names:  # the next of its name need not look there again
+            first += 1
+        free[folded] = first
+        others = (f'{stem}-{i}' for i in count(first) if f'{folded}-{i}' not in reserved)
+        while name.casefold() in names or occupied(name, file):
+            name = next(others)
         names[name.casefold()] = name
     return [*names.values()]
 
@@ -194,12 +293,17 @@ def match_files(images, labels):
     return [(x[k], y[k]) for k in sorted(x.keys() & y.keys())], complaints
 
 
-def split(pairs, fraction, seed=0):
-    """(train pairs, val pairs), by a hash of each name: the same on every machine and, but for a
-    few at the border, after more files have come."""
+def split(pairs, fraction, seed=0, group=lambda pair: pair[0].stem):
+    """(train pairs, val pairs), by a hash of each group: the same on every machine and, but for a
+    few at the border, after more files have come. A group, by default a name, is never divided."""
     n = len(pairs)
     if not 0 < fraction < 1 or n < 2:
         raise InputError(f'validation fraction {fraction} of {n} pairs: expected 0 to 1 of 2 pairs')
-    hashed = {p: hashlib.md5(f'{seed}:{p[0].stem}'.encode()).digest() for p in pairs}
-    val = set(sorted(pairs, key=hashed.get)[: min(max(round(n * fraction), 1), n - 1)])
+    groups, val = {}, set()
+    for pair in pairs:
+        groups.setdefault(group(pair), []).append(pair)
+    hashed = {key: hashlib.md5(f'{seed}:{key}'.encode()).digest() for key in groups}
+    for key in sorted(groups, key=hashed.get):
+        if not val or len(val) + len(groups[key]) <= min(max(round(n * fraction), 1), n - 1):
+            val |= {*groups[key]}
     return [p for p in pairs if p not in val], [p for p in pairs if p in val]

@@ -16,10 +16,13 @@ from seg import metrics, report
 from seg.classes import indices_to_colours
 from seg.files import (
     InputError,
+    check_target,
     copy_whole,
     find_pictures,
+    folders_of,
     is_ours,
     make_folder,
+    refuse_folder,
     refuse_foreign,
     unique_names,
 )
@@ -64,10 +67,17 @@ def paint(model, jobs, flip=False):
         batch = small[None] / np.float32(np.iinfo(small.dtype).max)
         if flip:
             batch = np.concatenate([batch, batch[:, :, ::-1]])
-        output = keras.ops.convert_to_numpy(model.predict_on_batch(batch))
-        if output.shape[1:3] != batch.shape[1:3]:
-            size = '{}x{}'.format(*output.shape[1:3])
-            raise InputError(f'{job.file}: the network gives {size} for {batch.shape[1:3]} pixels')
+        try:
+            output = keras.ops.convert_to_numpy(model.predict_on_batch(batch))
+        except Exception as e:  # of a network of somebody else: skips that do not meet, no memory
+            why = f'{type(e).__name__}: {" ".join(str(e).split())[:150]}'
+            raise InputError(f'{job.file}: the network fails at {batch.shape} ({why})') from None
+        if output.shape[:3] != batch.shape[:3]:
+            found = f'{output.shape} for {batch.shape}'
+            raise InputError(f'{job.file}: the network gives {found}; expected the same sides')
+        if not np.isfinite(output).all():
+            mend = 'its weights are damaged, or its training went wrong; take another model'
+            raise InputError(f'{job.file}: the network gives values that are not finite; {mend}')
         if flip:
             output = (output[:1] + output[1:, :, ::-1]) / 2
         inner = rule.crop(output[0], image.shape)
@@ -127,23 +137,24 @@ class Masks:
     picture and mask next to each other to side-by-side/.
 
     Where two pictures have one name, the second's is <name>-2, also when the first was painted
-    earlier: a mask tells by a text chunk which picture it is of. files: all that will come.
-    Raises: InputError where the folder cannot be written, or this program did not write what is
-        there.
+    earlier: a mask tells by a text chunk which picture it is of. files: all that will come;
+    read: more folders that are only read.
+    Raises: InputError where the folder cannot be written, pictures are read there, or this program
+        did not write what is there.
     """
 
-    def __init__(self, folder, files, classes, settings):
-        self.folder, self.classes, self.settings = make_folder(folder), classes, settings
+    def __init__(self, folder, files, classes, settings, read=()):
+        self.folder, self.classes, self.settings = Path(folder), classes, settings
         self.names = dict(zip(files, unique_names(files, self._occupied)))
         again = [f'{f} as {name}' for f, name in self.names.items() if name != Path(f).stem]
         if again:
             more = f' and {len(again) - 5} more' * (len(again) > 5)
             print(f'Pictures of the same name, written as another: {", ".join(again[:5])}{more}')
-        kind = 'side-by-side' if settings.side_by_side else 'overlay'
-        self.shown = make_folder(self.folder / kind)
+        self.shown = _shown(folder, settings)
         for name in self.names.values():
             refuse_foreign(self.folder / f'{name}.png')
             refuse_foreign(self.shown / f'{name}.jpg')
+        make_folders(folder, settings, [*folders_of(files), *read])
 
     def _occupied(self, name, file):
         mask = self.folder / f'{name}.png'
@@ -193,6 +204,25 @@ class Score:
             self.each(job.file.name, to_bytes(painted.image), truth, index)
 
 
+def _shown(folder, settings):
+    return Path(folder) / ('side-by-side' if settings.side_by_side else 'overlay')
+
+
+def make_folders(folder, settings, read):
+    """Make the folders that masks of a run go to; InputError where they are among those `read`."""
+    for place in (folder, _shown(folder, settings)):
+        refuse_folder(place, [settings.data, *read])
+    for place in (folder, _shown(folder, settings)):
+        make_folder(place)
+
+
+def check_output(data, settings):
+    """InputError, before a training, where its masks can not go to settings.output."""
+    if settings.output:
+        files = [path for pair in data.pairs() for path in pair if path]
+        make_folders(settings.output, settings, folders_of(files))
+
+
 def paint_and_score(model, data, folder, settings):
     """Paint the test images of a run and score those with labels, each of them once; where the test
     images have none, the validation images are scored beside. All of it goes to the run's folder,
@@ -211,7 +241,11 @@ def paint_and_score(model, data, folder, settings):
     _conclude(score.counts, data.classes, about, folder / 'scores.json', page, settings, history)
     if settings.data == 'CamVid' and not (settings.images or settings.output):
         how = dict(copy_function=copy_whole, dirs_exist_ok=True)
-        shown = shutil.copytree(shown, 'CamVid/testpred', **how)
+        try:
+            shown = shutil.copytree(shown, 'CamVid/testpred', **how)
+        except (OSError, InputError) as e:  # the run has them all the same
+            why = ' '.join(str(e).split())[:200]
+            print(f'Note: no copy of the masks in CamVid/testpred ({why})')
     print(f'Masks: {shown}/, overlays: {shown}/{masks.shown.name}/, report: {folder}/report.html')
     print(f'Curves: tensorboard --logdir {settings.log}')
 
@@ -220,18 +254,24 @@ def paint_files(model, path, pictures, settings):
     """Masks of files, folders or globs, into predicted/<model>/ or settings.output."""
     files = find_pictures(pictures or [settings.images or Path(settings.data) / 'test'])
     name = path.parent.name if path.name == BEST else path.stem
-    masks = Masks(settings.output or Path('predicted') / name, files, model.about.classes, settings)
+    about, folder = model.about, settings.output or Path('predicted') / name
+    learned = [about.settings.get(which) for which in ('images', 'labels')]
+    learned = [path for path in learned if isinstance(path, str)]  # a file may say anything
+    masks = Masks(folder, files, about.classes, settings, learned)
     count = run(model, jobs_of(model, [(file, None) for file in files]), [masks], settings.flip)
     print(f'{count} masks in {masks.folder}/')
 
 
 def evaluate(settings, flags, model=None, path=None):
     """Print and write the scores of a model, or of the masks that flags name; perhaps a report."""
+    target, page = flags.get('scores', 'scores.json'), flags.get('report')
+    for written in filter(None, (target, page)):
+        check_target(written)
     about = model and model.about
     data = load(settings, classes=about and about.classes, prefer=about and about.formats)
     if data.errors:
         raise InputError(data.errors[0])
-    (split, pairs), masks, page = data.scored(), flags.get('masks'), flags.get('report')
+    (split, pairs), masks = data.scored(), flags.get('masks')
     page = report.Report(page, data.classes) if page else None
     each = page and page.add
     if model:
@@ -241,7 +281,7 @@ def evaluate(settings, flags, model=None, path=None):
     else:
         counts = metrics.evaluate_masks(masks, pairs, data.classes, data.formats, each)
     about = dict(split=split, images=len(pairs), of=str(masks or path), flip=settings.flip)
-    _conclude(counts, data.classes, about, flags.get('scores', 'scores.json'), page)
+    _conclude(counts, data.classes, about, target, page)
 
 
 def _conclude(counts, classes, about, path, page, settings=None, history=None):

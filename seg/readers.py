@@ -6,7 +6,7 @@ a file stores, `recognise` what that means over a whole set, `to_classes` makes 
 
 import os
 import warnings
-from collections import namedtuple
+from collections import Counter, namedtuple
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -16,12 +16,15 @@ from seg.classes import NO_CLASS, TWO_CLASSES, hex_of, lookup, pack, to_hex, uni
 from seg.files import InputError
 
 MAX_PIXELS = 2**26  # 8192 x 8192; a file that declares more is refused before memory is taken
+FORMATS = ('PNG', 'JPEG', 'TIFF', 'BMP', 'GIF', 'WEBP', 'PPM')  # an EPS would be a program
 warnings.simplefilter('ignore', Image.DecompressionBombWarning)  # MAX_PIXELS is the stricter limit
 EIGHT_BITS = None  # the intensity range of a set of 8 bits: its type's
 LAYOUTS = {'1': 'bit', 'P': 'palette', 'RGB': 'rgb', 'L': 'grey'}  # of modes; deep ones are grey
 # How each layout can be read; where two readings serve alike, the first is taken.
-PLAIN = ['0/255', 'index', 'colour']
-KINDS = {'bit': ['index'], 'grey': PLAIN, 'rgb': PLAIN, 'palette': ['colour', 'grey', 'index']}
+PLAIN = ['0/255', 'index', 'colour', 'index x 255']
+KINDS = {'bit': ['index', 'colour'], 'grey': PLAIN, 'rgb': PLAIN}
+KINDS['palette'] = ['colour', 'grey', 'index']
+WHITE_FIRST = TWO_CLASSES.colours[::-1]
 
 # What one label file stores. values: grey value, palette index, or for rgb the grey value (-1 for a
 # colour); colours: packed; index: of the first pixel; inverse: the label as places in values, or
@@ -47,7 +50,9 @@ def open_picture(path, decode=True):
     bits of other depths silently."""
     fault = ''
     try:
-        with Image.open(path) as picture:
+        if not os.path.isfile(path):  # opening a pipe would wait for its other end
+            raise FileNotFoundError
+        with Image.open(path, formats=FORMATS) as picture:
             rawmode = picture.tile[0][3] if picture.tile else ''  # or a tuple that begins with it
             picture.info['rawmode'] = rawmode if isinstance(rawmode, str) else str(rawmode[0])
             asked = picture.format != 'PNG' or 'exif' in picture.info  # else it decodes it to look
@@ -65,7 +70,8 @@ def open_picture(path, decode=True):
     except Image.DecompressionBombError:
         fault = f'declares more than {MAX_PIXELS} pixels; cut it up'
     except FileNotFoundError:
-        fault = 'expected a picture, found no such file'
+        found = 'a folder, device or pipe' if os.path.exists(path) else 'no such file'
+        fault = f'expected a picture, found {found}'
     except Exception as e:  # what a damaged file raises depends on where it is damaged
         fault = 'not a picture' if isinstance(e, UnidentifiedImageError) else f'damaged ({e})'
         fault = fault if os.path.getsize(path) else 'empty, 0 bytes'
@@ -147,7 +153,10 @@ def read_raw(path):
         values = np.where(values == (values & 255) * 0x10101, values & 255, -1)
     elif layout == 'palette':
         palette = np.array((picture.getpalette() + [0] * 768)[:768], np.uint8).reshape(256, 3)
-        colours = pack(palette)[values].astype(np.int64)
+        colours = pack(palette).astype(np.int64)
+        if colours[NO_CLASS] in colours[:NO_CLASS]:  # it only fills the palette up
+            colours[NO_CLASS] = -1
+        colours = colours[values]
     else:
         colours = np.where((values >= 0) & (values < 256), values * 0x10101, -1)
     h, w = inverse.shape
@@ -177,25 +186,41 @@ def first_pixel(held, i):
 
 def meaning(stored, kind, table):
     """Class of each value of a RawLabel or Held under one reading; 255 no class, -1 none."""
-    values, colours = stored.values, stored.colours
-    if kind in ('0/255', 'colour'):
-        return lookup(colours, TWO_CLASSES if kind == '0/255' else table)
+    values, colours, n = stored.values, stored.colours, len(table)
+    if kind == '0/255':
+        return lookup(colours, TWO_CLASSES)
+    if kind == 'colour':
+        classes, (raw, *_) = lookup(colours, table), getattr(stored, 'raws', [stored])
+        border = (classes < 0) & (values == NO_CLASS)
+        if raw.layout == 'rgb' and not table.all_grey:  # there white is a colour like others
+            border = False
+        return np.where(border, NO_CLASS, classes)
+    if kind == 'index x 255':  # 8 bits keep 255 of 1, 254 of 2
+        return np.where((values == 0) | (values > 256 - n) & (values < 256), -values & 255, -1)
     if kind == 'grey':  # a grey palette written by an optimiser: its grey is the index
         values = np.where(colours == (colours & 255) * 0x10101, colours & 255, -1)
-    known = (values >= 0) & ((values < len(table)) | (values == NO_CLASS))
+    known = (values >= 0) & ((values < n) | (values == NO_CLASS))
+    if table.colours == WHITE_FIRST:  # 0 is black and 1 white all the same
+        values = np.where(values < 2, 1 - values, values)
     return np.where(known, values, -1)
 
 
 def recognise(raws, table, prefer=None):
-    """How labels are meant: ({layout: 'index', '0/255', 'colour' or 'grey'}, [doubts]): the reading
-    under which all values are classes, or failing that most pixels. One black file can be read in
-    two ways, all files together hardly ever. prefer: what was found in training, which decides
-    where palette or RGB files alone do not."""
+    """How labels are meant: ({layout: one of its KINDS}, [doubts]): the reading under which all
+    values are classes, or failing that most pixels. One black file can be read in two ways, all
+    files together hardly ever. prefer: what was found in training, which decides where palette or
+    RGB files alone do not."""
     formats, doubts = {}, []
     for layout in sorted({s.layout for s in raws}):
         held, before = gather(raws, layout), (prefer or {}).get(layout)
         two_class, ambiguous = len(table) <= 2, layout in ('palette', 'rgb')
-        kinds = [k for k in KINDS[layout] if two_class or k != '0/255']
+        unfit = {'0/255'} if len(table) != 2 or table.colours == WHITE_FIRST else set()
+        if {*held.values.tolist()} <= {0, 255} or meaning(held, 'index x 255', table).min() < 0:
+            unfit.add('index x 255')
+        kinds = [k for k in KINDS[layout] if k not in unfit]
+        tell = {*meaning(held, 'colour', table).tolist()} - {-1, NO_CLASS}
+        if layout != 'palette' and not table.numbered and (table.all_grey or len(tell) > 1):
+            kinds.sort(key=lambda kind: kind != 'colour')  # the table says which grey is which
         if layout == 'rgb' and held.values.min() < 0:
             kinds = ['colour']  # one pixel that is not grey tells
         if layout == 'palette' and len({*held.colours}) < 2 and not two_class:
@@ -213,6 +238,36 @@ def recognise(raws, table, prefer=None):
     return formats, doubts
 
 
+def contradictions(raws, table, formats):
+    """What labels leave open and nobody but their author can tell, in one line each: files of
+    several layouts, 0/1 beside 0/255, or a colour of the table on the number of another row."""
+    n, counts = len(table), Counter(s.layout for s in raws).most_common()
+    if len(counts) > 1:
+        first = {s.layout: s.path for s in raws[::-1]}
+        found = ', '.join(f'{count} {layout}' for layout, count in counts)
+        line = f'{first[counts[-1][0]]}: labels of several kinds, {found}, as {first[counts[0][0]]}'
+        yield f'{line}; save all of them alike'
+    for layout, kind in formats.items():
+        held = gather(raws, layout)
+        plain, white = {*held.values.tolist()}, 0xFFFFFF if layout == 'bit' else 0x10101
+        both = any({1, 255} <= {*s.values.tolist()} for s in held.raws)
+        if {1, 255} <= plain <= {0, 1, 255} and n <= 2 and not both:
+            a, b = (next(s.path for s in held.raws if v in s.values) for v in (1, 255))
+            yield f'{b}: 0 and 255, but {a}: 0 and 1; is 255 foreground or no class?'
+        colours = held.values * white if layout == 'bit' else held.colours
+        read, row = meaning(held, kind, table), lookup(colours, table)
+        told = (row >= 0) & (read >= 0) & (row != read) & (not table.numbered)
+        if n > 2:  # numbers are usual there, and black of no row but one that is scored tells
+            told &= (held.values != NO_CLASS) & np.isin(row, table.scored)
+            told &= (colours == 0) | (layout == 'palette')
+        for i in np.flatnonzero(told)[:1]:
+            path, y, x = first_pixel(held, i)
+            name, other = table.names[row[i]], [*table.names, *['no class'] * 256][read[i]]
+            line = f'{path}: value {held.values[i]} at row {y}, column {x} has the colour of {name}'
+            line += f', {hex_of(colours[i])}, but the number of {other}; which is it? '
+            yield f'{line}Order the class table as the values are, or give {name} another colour'
+
+
 def read_raws(files):
     """RawLabel of each file, without the label itself, for `recognise`."""
     return list(in_threads(lambda path: read_raw(path)._replace(inverse=None), [*files]))
@@ -221,7 +276,7 @@ def read_raws(files):
 def snap(stored, kind, table, only=()):
     """(nearest class, largest difference of a channel) of each value of a RawLabel or Held; `only`
     limits the classes. An index has no near ones: distance 256."""
-    if kind in ('index', 'grey'):
+    if kind not in ('0/255', 'colour'):
         return stored.values.clip(0, len(table) - 1), np.full(stored.values.shape, 256)
     ends = np.array((TWO_CLASSES if kind == '0/255' else table).colours)
     only, rgb = only if len(only) else np.arange(len(ends)), unpack(stored.colours)
@@ -235,7 +290,8 @@ def complaint(held, i, kind, table):
     one = held._replace(values=held.values[[i]], colours=held.colours[[i]])
     (c,), (distance,) = snap(one, kind, table)
     value, shown, near = held.values[i], hex_of(held.colours[i]), f'{c}, {table.names[c]}'
-    expected = '0 and 255' if kind == '0/255' else f'0..{len(table) - 1}, or 255 for no class'
+    expected = {'0/255': '0 and 255', 'index x 255': f'0 and {257 - len(table)}..255'}
+    expected = expected.get(kind, f'0..{len(table) - 1}, or 255 for no class')
     if kind == 'colour' or value < 0 and held.raws[0].layout == 'rgb':
         near = f'{table.names[c]} {to_hex(table.colours[c])}, {distance} units away'
         return f'{path}: colour {shown} at row {y}, column {x} is no class; nearest is {near}'
@@ -246,6 +302,9 @@ def complaint(held, i, kind, table):
 def to_classes(raw, table, formats):
     """uint8 (H, W) class indices of a RawLabel, values below len(table), or 255 for no class.
     InputError with file, wrong value or colour, its first pixel (row, column), nearest class."""
+    if formats and raw.layout not in formats:  # where a sample of the set was read, without it
+        line = f'{raw.path}: a {raw.layout} label, the others are {", ".join(formats)}'
+        raise InputError(f'{line}; save all of them alike')
     kind = formats.get(raw.layout) or recognise([raw], table)[0][raw.layout]
     classes = meaning(raw, kind, table)
     if classes.min() < 0:

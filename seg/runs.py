@@ -1,19 +1,31 @@
 """Run folders: log/<run>/ owns settings, state, best model and everything written of a run."""
 
 import json
+import operator
 import os
 import time
+import zlib
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 
-from seg.files import InputError, copy_whole, remove_parts, write_json
-from seg.settings import versions
+from seg.files import (
+    InputError,
+    check_target,
+    copy_whole,
+    is_locked,
+    read_json,
+    remove_parts,
+    write_json,
+)
+from seg.settings import read_settings, versions
 
-BEST = 'best.hdf5'
+BEST, STATE = 'best.hdf5', 'state.npz'
 
 
-def new_run(settings):
-    """A fresh folder log/<time>-<preset> with settings.json in it."""
+def new_run(settings, data):
+    """A fresh folder log/<time>-<preset> with settings.json and data.json in it."""
     stamp = time.strftime('%Y%m%d-%H%M%S')
     for suffix in ('', *(f'-{i}' for i in range(2, 100))):
         run = Path(settings.log) / f'{stamp}-{settings.preset}{suffix}'
@@ -26,39 +38,141 @@ def new_run(settings):
             where = f'{settings.log}: cannot write there ({e.strerror})'
             raise InputError(f'{where}; name another with --log') from None
     write_settings(run, settings)
+    check_data(run, data)
     return run
 
 
 def check_place(settings):
     """InputError where settings.model can not be a copy of a run's best model."""
+    from seg.modelfile import read_about
+
+    def is_model(path):
+        with suppress(Exception):  # whatever a file of another kind raises
+            return read_about(path) is not None
+        return False
+
     place = Path(settings.model).parent
-    if (place / 'settings.json').exists() or not os.access(place, os.W_OK):
+    if (place / 'settings.json').exists() or not place.is_dir():
         what = 'in the folder of a run' if place.is_dir() else 'in no folder'
-        raise InputError(f'{settings.model}: {what}, or not writable; name another with --model')
+        raise InputError(f'{settings.model}: {what}; name another with --model')
+    check_target(settings.model, is_model)
 
 
 def write_settings(run, settings):
-    content = {'settings': asdict(settings), 'versions': versions()}
+    """settings.json. Its number tells the last run begun, whatever clocks and copies say."""
+    number = 1 + max([0, *map(_number, run.parent.glob('*/settings.json'))])
+    kept = asdict(settings) | {'changed_data': False}  # said once, it holds once
+    content = {'settings': kept, 'versions': versions(), 'number': number}
     write_json(run / 'settings.json', content, replace=True)
 
 
+def _number(path):
+    with suppress(InputError):
+        found = read_json(path).get('number') if path.is_file() else 0
+        return found if isinstance(found, int) else 0
+    return 0
+
+
 def find_run(log, name=''):
-    """The run folder to go on with: log/<name>, a path, or the last one begun; else InputError."""
-    runs = [p.parent for p in Path(log).glob('*/settings.json')]
+    """The run folder to go on with: log/<name>, a path, or the last one begun; InputError without
+    one, or where its state can not be read."""
+    runs = [p.parent for p in Path(log).glob('*/settings.json') if p.is_file()]
     if name:
         runs = [r for r in (Path(name), Path(log) / name) if (r / 'settings.json').is_file()][:1]
     if not runs:
         found = f'expected a run in {log}/, found {name or "none"}'
         raise InputError(f'--resume: {found}; start anew without --resume')
-    return max(runs, key=lambda r: (r / 'settings.json').stat().st_mtime)
+    files = {run: run / 'settings.json' for run in runs}
+    run = max(runs, key=lambda r: (_number(files[r]), files[r].stat().st_mtime))
+    if os.path.lexists(run / STATE):
+        read_progress(run)
+    return run
 
 
 def read_progress(run):
-    """{'epoch', 'best', 'history'} of a run's state."""
+    """{'epoch', 'best', 'history'} of a run's state; InputError where it is damaged."""
     import numpy as np
 
-    with np.load(run / 'state.npz') as saved:
-        return json.loads(str(saved['progress']))
+    try:
+        if not (run / STATE).is_file():
+            raise ValueError('no file')
+        with np.load(run / STATE) as saved:
+            found = json.loads(str(saved['progress']))
+        epoch, best = operator.index(found['epoch']), found['best']
+        history = {name: [*map(float, past)] for name, past in found['history'].items()}
+        if epoch < 0 or any(len(past) != epoch for past in history.values()):
+            raise ValueError(f'no history of {epoch} epochs')
+        return {'epoch': epoch, 'best': best and float(best), 'history': history}
+    except Exception as e:  # whatever zipfile, numpy and json make of it
+        raise damaged(run / STATE, e) from None
+
+
+def damaged(path, error):
+    """The InputError of a state that can not be read."""
+    why = ' '.join(str(error).split())[:100]
+    found = f'expected the state of this training, could not read it ({why})'
+    return InputError(f'{path}: {found}; start anew without --resume')
+
+
+def check_data(run, data, changed=False):
+    """InputError that names the files where a run's data are no longer those that it was begun
+    with. What they are is kept in data.json; `changed`: as they now are."""
+    path, now = run / 'data.json', _fingerprints(data)
+    then = read_json(path, 1 << 30) if path.exists() else now
+    both = [name for name in now if name in then and now[name] != then[name]]
+    moved = [name for name in both if str(then[name]).split()[1:] == now[name].split()[1:]]
+    found = {
+        'new': [name for name in now if name not in then],
+        'gone': [name for name in then if name not in now],
+        'in another split': moved,
+        'changed': [name for name in both if name not in {*moved}],
+    }
+    told = '; '.join(
+        f'{what}: {", ".join(names[:5])}' + f' and {len(names) - 5} more' * (len(names) > 5)
+        for what, names in found.items()
+        if names
+    )
+    if told and not changed:
+        mend = 'restore them, start anew without --resume, or go on with --changed-data'
+        raise InputError(f'{run}: its data are other ones than it was begun with ({told}); {mend}')
+    if told:
+        print(f'{run} goes on with other data ({told})')
+    if told or not path.exists():
+        write_json(path, now, replace=True)
+
+
+def _fingerprints(data):
+    """{file: 'split size checksum'} of what a training learns from and is measured by."""
+    files = {path: s for s in ('train', 'val') for p in data.splits.get(s, ()) for path in p}
+    with ThreadPoolExecutor() as pool:
+        sums = pool.map(_checksum, files)
+        held = {str(path): f'{files[path]} {found}' for path, found in zip(files, sums)}
+    classes = zlib.crc32(repr(data.classes).encode('utf-8', 'replace'))
+    return held | {'the class table': f'- {classes:08x}'}
+
+
+def _checksum(path, end=1 << 17):
+    """Size and checksum of a file; of a large one its two ends: a PNG has the checksum of all its
+    pixels in the last, and a JPEG that was changed is of another size."""
+    try:
+        with open(path, 'rb') as f:
+            size = os.fstat(f.fileno()).st_size
+            first = zlib.crc32(f.read(end))
+            f.seek(max(size - end, f.tell()))
+            return f'{size} {zlib.crc32(f.read(end), first):08x}'
+    except OSError:  # whoever reads it says so
+        return 'unreadable'
+
+
+def tell_rivals(run, settings):
+    """A line for each run that is training and has the same name for its model."""
+    for lock in run.parent.glob('*/lock'):
+        with suppress(InputError):
+            other = read_settings(lock.parent / 'settings.json').get('model', '')
+            same = os.path.abspath(other) == os.path.abspath(settings.model)
+            if same and lock.parent.name != run.name and is_locked(lock.parent):
+                both = f'will hold whichever improves last; each run keeps its own {BEST}'
+                print(f'Note: {lock.parent} trains too: {other} {both}. --model names another')
 
 
 def publish(run, settings):
@@ -67,13 +181,15 @@ def publish(run, settings):
     from seg.modelfile import load_model, read_about, save_model
 
     target, best = Path(settings.model), run / BEST
+    if not best.exists():
+        raise InputError(f'{best}: has gone; go on with more --epochs, or start anew')
     if target.exists():
         try:
             name = read_about(target).run or '?'
         except Exception:  # no model of ours
             name = '?'
         if not any((log / name / BEST).exists() for log in (run.parent, Path(settings.log))):
-            _keep(target)
+            keep(target)
     if target.suffix == '.keras':  # another format: a copy of the network, not of the file
         save_model(load_model(best), target)
     else:
@@ -81,7 +197,7 @@ def publish(run, settings):
     remove_parts(target.parent)
 
 
-def _keep(target):
+def keep(target):
     """Give a file another name, too, before it is replaced."""
     stamp = time.strftime('%Y%m%d-%H%M%S', time.localtime(target.stat().st_mtime))
     names = (f'{target.stem}.{stamp}{end}{target.suffix}' for end in ('', *range(2, 999)))

@@ -12,7 +12,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFilter
 
 from seg.classes import CAMVID, write_classes
-from seg.files import InputError, make_folder
+from seg.files import InputError, make_folder, not_written
 
 SKY, BUILDING, POLE, ROAD, PAVEMENT, TREE, SIGN, FENCE, CAR, PERSON, BICYCLIST, VOID = range(12)
 
@@ -344,5 +344,7 @@ def draw_camvid(folder, train=80, val=16, test=24, size=(120, 160), seed=0):
         if folder.exists():
             folder.rmdir()  # the empty one; Windows renames onto nothing that exists
         return part.rename(folder)
+    except OSError as e:
+        raise not_written(folder, e) from None
     finally:  # after Ctrl-C too
         shutil.rmtree(part, ignore_errors=True)

@@ -109,6 +109,7 @@ class Settings:
     augment: str = knob(None, 'LIST', "listed below; default the article's aug_args; none: none")
     aug_dict: dict = knob(None, None, "ImageDataGenerator's arguments, where augment is None")
     weights: str = knob(None, 'FILE', 'start from the weights of this model')
+    changed_data: bool = knob(False, bool, '--resume although the data have changed', later=True)
     log: str = knob('log', 'FOLDER', 'TensorBoard and run files', later=True)
 
     model: str = knob('camvid.hdf5', MODEL, 'copy of the best model', later=True)
@@ -162,6 +163,8 @@ def read_settings(path):
         raise InputError(f'{path}: aug_dict: expected arguments of ImageDataGenerator')
     words = []
     for name, value in content.items():
+        if '\0' in str(value):
+            raise InputError(f'{path}: {name}: expected a text, found one with a zero byte in it')
         if name in FLAGS and isinstance(value, bool):
             words.append(_flag(name, value))
         elif name in FLAGS and value is not None:
@@ -170,7 +173,7 @@ def read_settings(path):
 
     class Parser(argparse.ArgumentParser):
         def error(self, message):
-            raise InputError(f'{path}: {message}')
+            raise InputError(f'{path}: {" ".join(message.split())}')
 
     parser = Parser(add_help=False, argument_default=argparse.SUPPRESS, allow_abbrev=False)
     add_flags(parser, FLAGS)

@@ -4,6 +4,7 @@ All of it is decided here, once for the whole set; check, training and scoring t
 """
 
 import hashlib
+import re
 from collections import namedtuple
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -20,7 +21,7 @@ from seg.sizes import SizeRule
 FAST_LABELS = 500  # labels read before a training starts; each is checked again when it is used
 KEPT_BYTES = 512 << 20  # of labels read then, which training need not decode again
 SPLITS = ('train', 'val', 'test')
-Glance = namedtuple('Glance', 'shape mode turned top digest')
+Glance = namedtuple('Glance', 'shape mode turned top digest cut')
 
 
 @dataclass(frozen=True)
@@ -90,8 +91,8 @@ def _find(settings):
         held = sorted(p.name for p in data.iterdir()) if data.is_dir() else ['no such folder']
         line = f'{data}: expected train and trainannot in it, found '
         line += f'{", ".join(held[:9]) or "nothing"}; --data, or --images and --labels, name others'
-        raise InputError(f'{line}.\n`main.py download` fetches CamVid, `main.py sample` needs none')
-    pairs, errors = {}, []
+        raise InputError(f'{line}; `main.py download` fetches CamVid, `main.py sample` needs none')
+    pairs, errors, notes = {}, [], []
     for name, (images, labels) in found.items():
         pairs[name] = []
         try:
@@ -103,8 +104,55 @@ def _find(settings):
         except InputError as e:
             errors.append(str(e))
     if 'val' not in pairs and settings.val_split and len(pairs.get('train', ())) > 1:
-        pairs['train'], pairs['val'] = split(pairs['train'], settings.val_split, settings.seed)
-    return DataSet(where, layout, pairs, errors=errors)
+        pairs['train'], pairs['val'], notes = hold_out(pairs['train'], settings)
+    return DataSet(where, layout, pairs, errors=errors, notes=notes)
+
+
+def hold_out(pairs, settings):
+    """(train pairs, val pairs, notes). What belongs together is not divided, for a network that has
+    seen the next frame, slice or tile of a validation picture scores what it knows by heart: whole
+    groups by the names before their last number; where neighbours look alike and there are few
+    groups, the last in order."""
+    share, seed = settings.val_split, settings.seed
+
+    def group(pair):
+        return str(pair[0].parent / re.sub(r'[\W_]*\d+$', '', pair[0].stem))
+
+    def in_order(pair):
+        return [int(w) if w.isdecimal() else w for w in re.split(r'(\d+)', str(pair[0]))]
+
+    count, ordered = len({*map(group, pairs)}), sorted(pairs, key=in_order)
+    alike = _alike([pair[0] for pair in ordered])
+    if count >= (4 if alike else 10) and 2 * count <= len(pairs):
+        first = Path(group(pairs[0])).name
+        note = f'validation: whole groups, of {count} by name, the first {first}...'
+        return *split(pairs, share, seed, group), [note]
+    if not alike:
+        return *split(pairs, share, seed), []
+    n = len(pairs) - min(max(round(len(pairs) * share), 1), len(pairs) - 1)
+    note = 'neighbours look alike, as frames of a video and slices do: validation is '
+    note += f'the last {len(pairs) - n} in order; those at the border still know one another'
+    return ordered[:n], ordered[n:], [note]
+
+
+def _alike(paths):
+    """Whether neighbours differ by less than 0.6 of what pictures far apart do, as 16x16 greys:
+    0.1 to 0.3 for frames of CamVid, 0.6 for every tenth, 0.9 to 1.1 for single pictures."""
+    n = len(paths)
+    if n < 6:
+        return False
+
+    def apart(i, step):
+        seen = [Image.fromarray(readers.viewable(paths[k % n])) for k in (i, i + step)]
+        a, b = (np.asarray(p.convert('L').resize((16, 16)), float) for p in seen)
+        return np.abs(a - b).mean()
+
+    places = np.linspace(0, n - 2, min(20, n - 1)).astype(int)
+    try:
+        near, far = (np.median([apart(i, step) for i in places]) for step in (1, n // 2))
+    except InputError:  # a damaged picture: it is named elsewhere
+        return False
+    return near < 0.6 * far
 
 
 def _look_at(path, label, whole):
@@ -120,7 +168,8 @@ def _look_at(path, label, whole):
         deep = whole and readers.is_deep(picture.mode)
         top = float(readers.deep_values(picture, path).max()) if deep else 0
         digest = hashlib.sha1(picture.tobytes()).hexdigest() if whole else ''
-        return Glance(shape, picture.mode, turned > 1, top, digest)
+        cut = picture.mode in ('RGB', 'RGBA') and ';16' in picture.info['rawmode']
+        return Glance(shape, picture.mode, turned > 1, top, digest, cut)
     except InputError as e:
         return str(e)
 
@@ -160,26 +209,38 @@ def blends(colours, ends):
 def guess_classes(held):
     """(ClassTable, how) for labels (Held) without a table: 0/255, indices, grey levels far apart,
     or one class for each colour; of a blurred set ('guessed from ...') for each main colour."""
-    values, share = held.values.tolist(), (held.counts / held.counts.sum())[:255]
+    drawn = all(s.layout == 'palette' for s in held.raws)
+    lossy = any(s.lossy for s in held.raws)
+    grey = held.colours == (held.colours & 255) * 0x10101
+    coloured = drawn and not grey[held.values != tables.NO_CLASS].all()
+    border = (held.values == tables.NO_CLASS) & ((held.colours < 0) | coloured)
+    keep = ~border if drawn and not border.all() else slice(None)  # no class, as in grey labels
+    values, colours, counts = held.values[keep].tolist(), held.colours[keep], held.counts[keep]
+    ends, share = tables.unpack(colours[:255]), (counts / counts.sum())[:255]
+    camvids = (tables.lookup(colours[:255], tables.CAMVID) >= 0).all()
+    if camvids and (np.ptp(ends, axis=1) > 0).sum() > 5:  # greys are anybody's
+        return tables.CAMVID, "CamVid's, whose colours these are"
+    few = False
     if len({*values}) == len(values) and min(values) >= 0:  # one colour a value, none but greys
         top = max([v for v in values if v != tables.NO_CLASS], default=1)
+        over = 256 - min([v for v in values if v], default=256)  # of 255 times an index in 8 bits
+        if {0, 255} < {*values} and over < min(3 * len(values), 64) and not (lossy or drawn):
+            table = tables.numbered_classes(over + 1)
+            return table, f'indices times 255, in 8 bits; the largest is {over}'
         soft = len(values) > 8 and top > 128 and {*values[:2]} == {0, 255}
         if {*values} <= {0, 255} or top <= 1 or soft:
             return tables.TWO_CLASSES, 'two classes, of values 0 and 1 or 0 and 255'
-        drawn = all(s.layout == 'palette' for s in held.raws)
-        if drawn and sorted(values) == [*range(len(values))] == [*range(len({*held.colours}))]:
-            entries = tables.unpack(held.colours[np.argsort(values)])
+        if drawn and sorted(values) == [*range(len(values))] == [*range(len({*colours}))]:
+            entries = tables.unpack(colours[np.argsort(values)])
             return tables.coloured_classes(entries), 'palette indices'
-        if top < 3 * len(values) or top > 255:
+        small = top < 64 and not coloured  # nobody draws levels too dark to see
+        if small or top < 3 * len(values) or top > 255:
             return tables.numbered_classes(min(top, 254) + 1), f'indices; the largest is {top}'
-    ends = tables.unpack(held.colours[:255])
-    camvids = (tables.lookup(held.colours[:255], tables.CAMVID) >= 0).all()
-    if camvids and (np.ptp(ends, axis=1) > 0).sum() > 5:  # greys are anybody's
-        return tables.CAMVID, "CamVid's, whose colours these are"
+        few = len(values) <= 8 and not lossy
     near = np.array([i > 0 and np.abs(ends[:i] - c).max(1).min() < 9 for i, c in enumerate(ends)])
     mixed = blends(ends, ends[(share > 0.01) & ~near][:40])
-    total, how = len(held.colours), 'one for each of'
-    if total > 255 or near.any() or (mixed & (share < 0.001)).sum() > 2:
+    total, how = len(colours), 'one for each of'
+    if not few and (total > 255 or near.any() or (mixed & (share < 0.001)).sum() > 2):
         main = ends[(share > 0.005) & ~near & ~mixed]
         ends = main if len(main) else ends[:1]
         how = f'guessed from the {len(ends)} main of'
@@ -206,7 +267,8 @@ def _decide_classes(settings, data):
         return tables.numbered_classes(n), '--num-class'
     elif raws:
         table, how = guess_classes(held)
-        data.warnings.append(f'no class table: {how}; --write-classes writes one to edit')
+        more = '--num-class, if there are more; ' if how.startswith('indices') else ''
+        data.warnings.append(f'no class table: {how}; {more}--write-classes writes one to edit')
     else:
         return None, 'no labels'
     if n and n != len(table) and (n, len(table)) != (1, 2):
@@ -223,8 +285,16 @@ def _decide_pictures(settings, data):
     if settings.size:
         rule = SizeRule(settings.resize, *settings.size)
     elif len(sizes) == 1:
-        rule = SizeRule('whole', *sizes.pop())
+        h, w = sizes.pop()
+        rule = SizeRule('whole', h, w)
+        if not 16 <= min(h, w) <= max(h, w) <= 8192:
+            found = f'pictures are {h}x{w} pixels; a network takes sides of 16 to 8192'
+            data.errors.append(f'{found}: add --size, as --size 256x256')
     grey = images and all(Image.getmodebase(g.mode) == 'L' for g in images.values())
+    cut = [p for p, g in images.items() if g.cut]
+    if cut and np.percentile(readers.viewable(cut[0]), 99.5) < 64:
+        line = '16 bits a colour, of which 8 are read, and too dark for them'
+        data.errors.append(f'{cut[0]}: {line}; save it with 8 bits a colour, its range stretched')
     deep = [p for p, g in images.items() if readers.is_deep(g.mode)]
     shallow = [p for p, g in images.items() if not readers.is_deep(g.mode)]
     if deep and shallow:
@@ -254,7 +324,9 @@ def load(settings, fast=True, classes=None, prefer=None):
         classes, how = _decide_classes(settings, data)
     elif settings.classes and tables.read_classes(settings.classes) != classes:
         raise InputError(f'{settings.classes}: other classes than the model has; leave it out')
-    formats, doubts = readers.recognise(data.raws(), classes, prefer)
+    raws = data.raws()
+    formats, doubts = readers.recognise(raws, classes, prefer)
     data.warnings.extend(doubts)
+    data.errors.extend(readers.contradictions(raws, classes, formats) if raws else ())
     pictures = _decide_pictures(settings, data)
     return replace(data, classes=classes, classes_from=how, formats=formats, **pictures)

@@ -23,7 +23,8 @@ from seg.losses import compile_model, make_loss, one_hot
 from seg.modelfile import ModelCheckpoint, load_weights, plain_network, save_model
 from seg.predict import Job, paint
 from seg.readers import to_bytes
-from seg.runs import BEST, check_place, publish
+from seg.runs import BEST, STATE, damaged, keep, publish, read_progress, write_settings
+from seg.settings import Settings, read_settings
 from seg.speed import make_optimizer
 
 
@@ -57,22 +58,26 @@ def fit(model, stream, val_pairs, settings, run, balance=None):
         balance: what a pixel of each class counts, default 1.
     Raises: InputError, Interrupted.
     """
-    check_place(settings)
     for layer in encoder_layers(model) if settings.freeze else ():
         layer.trainable = False
     logits = keras.Model(model.inputs, model.layers[-1].input, name=model.name)
     activation = keras.activations.serialize(model.layers[-1].activation)
     optimizer = make_optimizer(logits, settings, learning_rate(settings))
     compile_model(logits, model.about.classes, optimizer, settings.loss, balance, activation)
-    if settings.weights and not (run / 'state.npz').exists():  # a resumed run has its own
-        load_weights(model, settings.weights)
+    if not (run / STATE).exists():  # a resumed run has its own weights
+        if settings.weights:
+            load_weights(model, settings.weights)
+        if (run / BEST).exists():  # killed in its first epoch, or somebody removed the state
+            keep(run / BEST)
     plain = plain_network(model)
     guard = Guard(settings, stream, run, len(val_pairs))
     validation = Validation(plain, val_pairs, logits.loss.__name__, balance, activation, guard)
     average = [keras.callbacks.SwapEMAWeights(swap_on_epoch=True)] if settings.ema else []
     best = Best(plain, run, settings)
-    state = State(run / 'state.npz', best, average)
+    state = State(run / STATE, best, average)
     epoch = state.load(logits)
+    if epoch and Settings(**read_settings(run / 'settings.json')).epochs < settings.epochs:
+        write_settings(run, settings)  # now that its state is read
     if epoch >= settings.epochs:
         print(f'{run} has done its {epoch} epochs')
         return publish(run, settings)
@@ -86,7 +91,8 @@ def fit(model, stream, val_pairs, settings, run, balance=None):
             logits.fit(batches, shuffle=False, callbacks=callbacks, **epochs)
     except tf.errors.OpError as e:  # a picture that went bad since it was checked
         broken = stream.pairs.error
-        if 'No space left' in str(e):
+        full = isinstance(e, tf.errors.ResourceExhaustedError) and 'No space left' in str(e)
+        if full and not broken:  # the words alone may be a folder's name
             broken = InputError(f'{run}: the disk is full; free space there, then --resume')
         raise (broken or e) from None
     publish(run, settings)
@@ -175,17 +181,23 @@ class State(keras.callbacks.Callback):
     def load(self, model):
         """Put a saved state into model and checkpoint; the epoch to go on with, 0 without one."""
         model.optimizer.build(model.trainable_variables)
-        if not self.path.exists():
+        if not os.path.lexists(self.path):
             return 0
+        progress = read_progress(self.path.parent)
         try:
             with np.load(self.path) as saved:
-                for i, variable in enumerate([*model.weights, *model.optimizer.variables]):
+                variables = [*model.weights, *model.optimizer.variables]
+                if len(saved.files) != len(variables) + 1:
+                    raise ValueError(f'{len(saved.files)} values, expected {len(variables) + 1}')
+                for i, variable in enumerate(variables):
+                    if not np.isfinite(saved[f'v{i}']).all():
+                        raise ValueError(f'v{i} is not finite')
                     variable.assign(saved[f'v{i}'])
-                progress = json.loads(str(saved['progress']))
-        except Exception as e:
-            found = f'expected the state of this training, could not read it ({str(e)[:100]})'
-            raise InputError(f'{self.path}: {found}; start anew without --resume') from None
-        self.best.best, self.history = progress['best'], progress['history']
+        except Exception as e:  # whatever zipfile, numpy and keras make of it
+            raise damaged(self.path, e) from None
+        self.history = progress['history']
+        if (self.path.parent / BEST).exists():  # else the next epoch is the best there is
+            self.best.best = progress['best']
         for average in self.average:  # as saved: it is in the model, and the weights in its place
             average._ema_weights_in_model = True
         return progress['epoch']

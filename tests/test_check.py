@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import time
 from pathlib import Path
 
@@ -28,6 +29,7 @@ from seg import sources
 from seg.check import examine, format_check, repair
 from seg.classes import CAMVID, TWO_CLASSES, ClassTable, numbered_classes, to_hex, write_classes
 from seg.files import InputError
+from seg.readers import read_label
 from seg.settings import Settings
 from seg.sources import load
 
@@ -66,11 +68,50 @@ def rotated(path):
 # name: (builder, table, words that an error holds)
 BROKEN = {
     '0/255 for thirteen classes': (drawn(hard), CAMVID, ['0 and 255', '--num-class 2', 'has 13']),
+    '0/255 for five classes': (drawn(hard), FIVE, ['0 and 255', '--num-class 2', 'has 5']),
+    '0/255 for five numbers': (drawn(hard), numbered_classes(5), ['0 and 255', 'has 5']),
     '0/255 as RGB': (drawn(lambda i: hard(i).convert('RGB')), CAMVID, ['0 and 255', 'has 13']),
     '0/1 and 0/255': (
         drawn(lambda i: Image.fromarray(scene(2)) if i else hard(0)),
         TWO_CLASSES,
         ['0.png', '1.png', '0 and 255', 'foreground or no class'],
+    ),
+    '0/1 and 0/255, white first': (
+        drawn(lambda i: Image.fromarray(scene(2)) if i else hard(0)),
+        ClassTable(('a', 'b'), ((255,) * 3, (0,) * 3), ('scored',) * 2),
+        ['0.png', '1.png', '0 and 255', 'foreground or no class'],
+    ),
+    '0/1 and 0/255 as RGB': (
+        drawn(lambda i: (Image.fromarray(scene(2)) if i else hard(0)).convert('RGB')),
+        None,
+        ['0.png', '1.png', '0 and 255', 'foreground or no class'],
+    ),
+    'grey and RGB': (
+        with_file('trainannot/1.png', lambda p: colour(1).save(p)),
+        FIVE,
+        ['trainannot/1.png', 'several kinds', '5 grey', '1 rgb', '0.png', 'alike'],
+    ),
+    'grey and grey as RGB': (
+        with_file('valannot/4.png', lambda p: index(4).convert('RGB').save(p)),
+        FIVE,
+        ['valannot/4.png', 'several kinds', '5 grey', '1 rgb'],
+    ),
+    'palette beside grey': (
+        with_file(
+            'trainannot/1.png', lambda p: palette_picture(scene(seed=1), FIVE.colours).save(p)
+        ),
+        None,
+        ['trainannot/1.png', 'several kinds', '5 grey', '1 palette'],
+    ),
+    '1 bit beside 0/255': (
+        drawn(lambda i: hard(i) if i else hard(0).convert('1')),
+        TWO_CLASSES,
+        ['trainannot/0.png', 'several kinds', '5 grey', '1 bit'],
+    ),
+    'row and value disagree': (
+        drawn(lambda i: Image.fromarray(scene(2, seed=i))),
+        ClassTable(('car', 'ground'), ((255, 0, 0), (0, 0, 0)), ('scored',) * 2),
+        ['0.png', 'value 0', 'ground, #000000', 'number of car', 'which is it?'],
     ),
     'jpeg': (drawn(colour, name='{}.jpg'), FIVE, ['JPEG', '.jpg', '--repair']),
     'anti-aliased colours': (drawn(lambda i: soft(colour(i))), FIVE, ['anti-aliased', '--repair']),
@@ -302,11 +343,6 @@ WARNED = {
         drawn(lambda i: palette_picture(4 - scene(seed=i), FIVE.colours[::-1])),
         FIVE,
         ['palette', 'colour', 'index'],
-    ),
-    'two kinds': (
-        with_file('trainannot/1.png', lambda p: colour(1).save(p)),
-        FIVE,
-        ['several kinds', '5 grey', '1 rgb'],
     ),
     'no val': (with_file('val', lambda p: p.rename(p.with_name('old'))), FIVE, ['--val-split']),
 }
@@ -555,3 +591,124 @@ def test_repair_refuses(tmp_path):
     with pytest.raises(InputError, match='two labels'):
         repair(tmp_path / 'two', tmp_path / 'out3', FIVE)
     assert not (tmp_path / 'out3').exists()
+
+
+@pytest.mark.parametrize('name', [n for n in BROKEN if 'beside' in n or ' and ' in n])
+def test_repair_refuses_what_only_its_author_can_tell(tmp_path, name):
+    build, table, words = BROKEN[name]
+    labels = tmp_path / 'all'
+    labels.mkdir()
+    for path in build(tmp_path / 'in').glob('*annot/*'):
+        path.rename(labels / path.name)
+    if len(table or '') > 10:  # 0 and 255 alone are told from the classes of a larger table
+        return
+    with pytest.raises(InputError) as e:
+        repair(labels, tmp_path / 'out', table)
+    assert '\n' not in str(e.value) and not (tmp_path / 'out').exists()
+    assert all(w in str(e.value) for w in words if '/' not in w)
+
+
+def sparse(*ids):
+    return lambda i: Image.fromarray(np.array(ids, np.uint8)[scene(len(ids), seed=i)])
+
+
+def table_of_greys(*greys):
+    colours = tuple((grey,) * 3 for grey in greys)
+    return ClassTable(tuple(map(str, greys)), colours, ('scored',) * len(greys))
+
+
+# name: (labels, table): none of them is right without a word from the user
+STRANGE = {
+    'ids and a table of two of them': (sparse(0, 8, 12, 15), table_of_greys(0, 15)),
+    "ids and a mask's table": (sparse(0, 7, 15, 20), TWO_CLASSES),
+    "ids with a border and a mask's table": (sparse(0, 7, 15, 20, 255), TWO_CLASSES),
+    "levels and a mask's table": (sparse(0, 85, 170, 255), TWO_CLASSES),
+    'too few numbers': (sparse(0, 8, 12, 15), FIVE),
+    'many ids': (sparse(0, 70, 74, 90, 91, 100, 118, 119, 120, 131, 149, 153, 154), None),
+    'JPEG of numbers': (index, FIVE),
+    'JPEG of colours': (colour, FIVE),
+    'JPEG, no table': (colour, None),
+    'JPEG of a mask, no table': (hard, None),
+    'anti-aliased': (lambda i: soft(colour(i)), FIVE),
+    'anti-aliased, no table': (lambda i: soft(colour(i)), None),
+    'a mask, anti-aliased': (lambda i: soft(hard(i)), None),
+    'all a little off': (lambda i: colour(i).point(lambda v: v + 9), FIVE),
+    'a sixth colour near another': (
+        lambda i: Image.fromarray(np.vstack([FIVE.palette[:5], FIVE.palette[1:2] + 6])[scene(6)]),
+        FIVE,
+    ),
+}
+
+
+MENDED = {'JPEG of colours', 'JPEG of a mask, no table', 'anti-aliased', 'a mask, anti-aliased'}
+MENDED |= {'all a little off'}
+
+
+@pytest.mark.parametrize('name', STRANGE)
+def test_the_repair_is_proposed_only_where_it_mends(tmp_path, name):
+    """What the line says is done to the letter: it succeeds, no two exact values become one, and
+    what it wrote is fit."""
+    label, table = STRANGE[name]
+    form = '{}.jpg' if 'JPEG' in name else '{}.png'
+    folder = write_set(tmp_path / 'in', label, name=form)
+    result = look(folder, table)
+    lines = [*result['errors'], *result['warnings']]
+    proposed = [line for line in lines if '--repair' in line]
+    assert bool(proposed) == (name in MENDED), lines
+    for line in proposed:
+        tolerance = re.search(r'--tolerance (\d+)', line)
+        done = repair(folder, tmp_path / 'out', table, int(tolerance[1]) if tolerance else 16)
+        assert len(done) == 6
+        for job in done:
+            assert np.asarray(Image.open(job['out'])).max() < len(result['classes'])
+
+
+REVERSED = ClassTable(('road', 'ground'), ((255,) * 3, (0,) * 3), ('scored',) * 2)
+ORDERS = {  # name: (table, labels that tell which row they mean)
+    'white first': (REVERSED, lambda a: REVERSED.palette[a]),
+    'grey levels': (table_of_greys(1, 0, 2), lambda a: table_of_greys(1, 0, 2).palette[a]),
+    'black last': (
+        ClassTable(tuple('abc'), ((9, 0, 0), (0, 9, 0), (0, 0, 0)), ('scored',) * 3),
+        lambda a: np.array([(9, 0, 0), (0, 9, 0), (0, 0, 0)], np.uint8)[a],
+    ),
+    'CamVid': (CAMVID, lambda a: CAMVID.palette[a]),
+    'numbers': (numbered_classes(9), lambda a: a),
+}
+
+
+@pytest.mark.parametrize('name', ORDERS)
+def test_what_repair_wrote_reads_back_the_same(tmp_path, name):
+    """By the same table, whatever the order of its rows, the pixels of no class too."""
+    table, store = ORDERS[name]
+    n = min(len(table), 11)
+    folder = write_set(tmp_path / 'in', lambda i: Image.fromarray(store(scene(n, seed=i))))
+    repair(folder, tmp_path / 'out', table)
+    for sub in ('train', 'val'):
+        (folder / sub).rename(tmp_path / 'out' / sub)
+    data = load(Settings(data=str(tmp_path / 'out')), False, table)
+    assert data.errors == []
+    for path in (tmp_path / 'out').glob('*annot/*'):
+        assert (read_label(path, table, data.formats) == scene(n, seed=int(path.stem))).all()
+
+
+def test_the_border_stays_without_class_in_a_repair(tmp_path):
+    def bordered(i):
+        label = scene(seed=i)
+        label[:3] = 255
+        return Image.fromarray(label)
+
+    folder = write_set(tmp_path / 'in', bordered)
+    for job in repair(folder, tmp_path / 'out', FIVE):
+        expected = np.asarray(Image.open(job['file']))
+        assert (read_label(job['out'], FIVE) == expected).all() and job['converted'] == 0
+
+
+def test_names_in_a_terminal_are_short_and_clean(tmp_path):
+    folder = write_set(tmp_path / 'a')
+    names = ('x' * 100, *FIVE.names[1:])
+    result = look(folder, ClassTable(names, FIVE.colours, FIVE.roles))
+    text = format_check(result)
+    assert 'x' * 23 + '…' in text and 'x' * 30 not in text.split('warning')[0]
+    (folder / 'trainannot' / '0.png').rename(folder / 'trainannot' / 'a\x1b[2J\x9b.png')
+    text = format_check(check(folder, FIVE))
+    assert r'a\x1b[2J\x9b.png: no image' in text and text.replace('\n', '').isprintable()

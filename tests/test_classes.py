@@ -1,5 +1,7 @@
 """Class tables and their files, colours <-> indices; oracles are np.unique and brute force."""
 
+import json
+import os
 import tempfile
 from pathlib import Path
 
@@ -22,6 +24,7 @@ from seg.classes import (
     numbered_classes,
     pack,
     read_classes,
+    shown,
     to_hex,
     unique_labels,
     write_classes,
@@ -181,3 +184,116 @@ def test_tables_for_a_number_of_classes():
     # Pascal VOC's, as its development kit lists them
     assert numbered_classes(16).colours[1:4] == ((128, 0, 0), (0, 128, 0), (128, 128, 0))
     assert numbered_classes(16).colours[15] == (192, 128, 128)
+
+
+# ---------------------------------------------------------------------------- in a model file
+
+WELL = {'names': ['a', 'b'], 'colours': [[0, 0, 0], [1, 2, 3]], 'roles': ['scored', 'void']}
+
+
+def with_name(name):
+    return WELL | {'names': ['a', name]}
+
+
+# name: (what a model file holds, words of the error)
+FAULTY = {
+    'all void': (WELL | {'roles': ['void', 'void']}, 'every class is void'),
+    'unknown role': (WELL | {'roles': ['scored', 'vold']}, "class 1: .*'vold'"),
+    'role of another type': (WELL | {'roles': ['scored', ['void']]}, 'class 1: .*role'),
+    'too few names': (WELL | {'names': ['a']}, 'found 1, 2 and 2'),
+    'too many roles': (WELL | {'roles': ['scored'] * 3}, 'found 2, 2 and 3'),
+    'no class': ({'names': [], 'colours': [], 'roles': []}, 'empty table'),
+    '256 classes': (
+        {
+            'names': [*map(str, range(256))],
+            'colours': [[i, 0, 0] for i in range(256)],
+            'roles': ['scored'] * 256,
+        },
+        '1 to 255 classes, found 256',
+    ),
+    'colour of 256': (WELL | {'colours': [[0, 0, 0], [1, 2, 256]]}, 'class 1: .*0..255'),
+    'negative colour': (WELL | {'colours': [[0, 0, 0], [1, 2, -1]]}, 'class 1: .*0..255'),
+    'fraction of a colour': (WELL | {'colours': [[0, 0, 0], [1, 2, 0.5]]}, 'class 1: .*0..255'),
+    'colour of two': (WELL | {'colours': [[0, 0, 0], [1, 2]]}, 'class 1: .*0..255'),
+    'colour as text': (WELL | {'colours': [[0, 0, 0], '123']}, 'class 1: .*0..255'),
+    'one colour twice': (WELL | {'colours': [[1, 2, 3]] * 2}, 'class 1: colour #010203.*twice'),
+    'one name twice': (with_name('a'), 'class 1: name a.*twice'),
+    'no name': (with_name(' '), 'class 1: .*1 to 100'),
+    'number for a name': (with_name(7), 'class 1: .*1 to 100'),
+    'name of 101': (with_name('x' * 101), 'class 1: .*1 to 100'),
+    'name of 2 million': (with_name('x' * 2_000_000), 'class 1: .*1 to 100'),
+    'half a character': (with_name('a\ud800'), r'class 1: .*a\\ud800'),
+    'escape sequence': (with_name('\x1b[2Ja'), r'class 1: .*\\x1b\[2J'),
+    'C1 control': (with_name('\x9b2J'), r'class 1: .*\\x9b'),
+    'two lines': (with_name('a\nb'), r'class 1: .*a\\nb'),
+    'written backwards': (with_name('a\u202eb'), r'class 1: .*a\\u202eb'),
+    'a list': ([1, 2], 'no list, no list and no list'),
+    'names alone': ({'names': ['a', 'b']}, 'found 2, no list and no list'),
+    'nothing': (None, 'no list'),
+}
+
+
+def in_one_clean_line(error):
+    text = str(error.value)
+    assert len(text) < 300 and text.isprintable(), ascii(text)
+
+
+@pytest.mark.parametrize('name', FAULTY)
+def test_a_table_in_a_model_is_as_strict_as_a_file(name, tmp_path):
+    held, words = FAULTY[name]
+    with pytest.raises(InputError, match=f'net.hdf5.*{words}') as e:
+        ClassTable.from_dict(json.loads(json.dumps(held)), 'net.hdf5')
+    in_one_clean_line(e)
+    try:
+        columns = zip(held['names'], held['colours'], held['roles'], strict=True)
+        lines = [','.join(map(str, (n, *c, r))) for n, c, r in columns]
+        (tmp_path / 'classes.csv').write_text('\n'.join(lines), 'utf-8')
+    except (KeyError, TypeError, ValueError):
+        return
+    if name in ('colour as text', 'number for a name'):  # in a CSV all is text
+        return
+    with pytest.raises(InputError, match='classes.csv') as e:
+        read_classes(tmp_path / 'classes.csv')
+    in_one_clean_line(e)
+
+
+@settings(max_examples=20, deadline=None)
+@given(tables(255))
+def test_a_table_survives_a_model_file(table):
+    assert ClassTable.from_dict(json.loads(json.dumps(table.to_dict()))) == table
+
+
+def test_names_of_any_script_and_of_some_length(tmp_path):
+    names = ('天' * 100, 'می‌خواهم', '👩‍🚒', "Don't know", 'é\u0301')
+    table = ClassTable(names, numbered_classes(5).colours, ('scored',) * 5)
+    write_classes(tmp_path / 'classes.csv', table)
+    assert read_classes(tmp_path / 'classes.csv') == ClassTable.from_dict(table.to_dict()) == table
+
+
+def test_what_is_shown_is_short_and_clean():
+    assert shown('abc') == 'abc' and shown('x' * 100, 24) == 'x' * 23 + '…'
+    assert shown('a\x1b[31m\r\u2028') == r'a\x1b[31m\r\u2028'
+    assert shown('天空 👩‍🚒') == '天空 👩‍🚒'
+
+
+@pytest.mark.parametrize(
+    'content',
+    [
+        'a' * 5000 + ',1,2,3',
+        'a,' + '1' * 900 + ',2,3',
+        'a,' + '1' * 5000 + ',2,3',
+        'a,1,2,3\n' * 200_000,
+    ],
+)
+def test_class_files_that_are_none(tmp_path, content):
+    (tmp_path / 'classes.csv').write_text(content)
+    with pytest.raises(InputError, match='classes.csv') as e:
+        read_classes(tmp_path / 'classes.csv')
+    in_one_clean_line(e)
+
+
+def test_a_pipe_is_no_class_file(tmp_path):
+    """It would be read for ever."""
+    os.mkfifo(tmp_path / 'classes.csv')
+    with pytest.raises(InputError, match='classes.csv.*regular file'):
+        read_classes(tmp_path / 'classes.csv')

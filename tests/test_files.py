@@ -3,24 +3,32 @@
 import json
 import os
 import shutil
+import subprocess
+import sys
 import time
 from collections import namedtuple
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from labelled import pair_files, touch
 
+from seg import files
 from seg.files import (
     MARK,
     InputError,
+    check_target,
     find_pictures,
+    folders_of,
+    is_locked,
     is_ours,
     list_pictures,
+    locked,
     make_folder,
     nearest_name,
     read_json,
+    refuse_folder,
     remove_parts,
     split,
     unique_names,
@@ -28,7 +36,7 @@ from seg.files import (
     write_json,
 )
 
-OURS, THEIRS = f'{MARK} one', 'a letter'
+OURS, THEIRS = f'<meta name="generator" content="{MARK}">', 'a letter'
 
 # ---------------------------------------------------------------------------- writing
 
@@ -60,6 +68,8 @@ FOREIGN = {
     'a file': somebodys,
     'an empty file': Path.touch,
     'a mark in its middle': marked_late,
+    'our name in a path': lambda p: p.write_text(f'{{"data": "/home/me/{MARK}/CamVid"}}'),
+    'our name in a list': lambda p: p.write_text(f'["{MARK}", "content={MARK}"]'),
     'a folder': Path.mkdir,
     'a link to nothing': lambda p: p.symlink_to('nothing'),
     'a link to a file': lambda p: (somebodys(p.with_name('b')), p.symlink_to('b')),
@@ -71,8 +81,9 @@ def test_what_is_not_ours_is_left(tmp_path, name):
     path = tmp_path / 'a.txt'
     FOREIGN[name](path)
     before = {p: p.is_file() and p.read_bytes() for p in tmp_path.iterdir()}
-    with pytest.raises(InputError, match='a.txt: exists.*did not write it.*move it away'):
-        write(path, OURS)
+    for end in (check_target, lambda path: write(path, OURS)):
+        with pytest.raises(InputError, match='a.txt: exists.*did not write it.*move it away'):
+            end(path)
     assert {p: p.is_file() and p.read_bytes() for p in tmp_path.iterdir()} == before
     if name != 'a folder':
         write(path, OURS, replace=True)
@@ -99,12 +110,68 @@ def test_a_save_that_fails_leaves_the_old_file(tmp_path, monkeypatch, error):
     if kind is InputError:
         assert str(path) in str(e.value) and '\n' not in str(e.value)
         assert str(error.args[-1]) in str(e.value)
-        usage = namedtuple('Usage', 'free')(1000)
-        monkeypatch.setattr(shutil, 'disk_usage', lambda folder: usage)
-        with pytest.raises(InputError, match='a.txt: .*the disk is full'), whole_file(path):
-            raise error
     with pytest.raises(InputError, match='no/a.txt: could not be written'):
         write(tmp_path / 'no' / 'a.txt', OURS)
+
+
+@pytest.mark.parametrize(
+    'error, free, full',
+    [
+        (OSError(28, 'No space left on device'), 1 << 40, True),
+        (OSError(13, 'No space left on device'), 1 << 40, False),  # the words are a folder's name
+        (OSError(13, 'Permission denied'), 1000, False),
+        (OSError('encoder error -2'), 1000, True),  # Pillow and h5py name no number
+        (RuntimeError('No space left'), 1 << 40, False),
+    ],
+)
+def test_the_disk_is_full_where_it_is(tmp_path, monkeypatch, error, free, full):
+    usage = namedtuple('Usage', 'free')(free)
+    monkeypatch.setattr(shutil, 'disk_usage', lambda folder: usage)
+    with pytest.raises(InputError, match='a.txt: could not') as e, whole_file(tmp_path / 'a.txt'):
+        raise error
+    assert ('the disk is full' in str(e.value)) == full
+
+
+def test_a_place_that_can_not_be_written_is_found_before_the_work(tmp_path):
+    for name in ('no/a.txt', 'x' * 250 + '.txt', 'a\0.txt'):
+        with pytest.raises(InputError, match='could not be written.*name another place'):
+            check_target(tmp_path / name)
+    write(tmp_path / 'a.txt', OURS)
+    check_target(tmp_path / 'a.txt'), check_target(tmp_path / 'b.txt')
+    assert [p.name for p in tmp_path.iterdir()] == ['a.txt']
+
+
+def test_a_folder_that_is_read_is_not_written_to(tmp_path):
+    out, read = tmp_path / 'out', touch(tmp_path / 'read', 'a.png')
+    refuse_folder(out, [read])
+    out.mkdir()
+    refuse_folder(out, [read, tmp_path / 'none'])
+    (tmp_path / 'link').symlink_to(read)
+    for name in ('read', 'link', 'out/../read'):
+        with pytest.raises(InputError, match='pictures are read there'):
+            refuse_folder(tmp_path / name, [read])
+    (tmp_path / 'linked.png').symlink_to(read / 'a.png')  # the picture lies elsewhere
+    assert folders_of([tmp_path / 'linked.png']) == {tmp_path, read}
+    touch(out, '._b.png', 'notes.txt')
+    refuse_folder(out)
+    write(out / 'b.png', OURS)
+    refuse_folder(out)
+    touch(out, 'c.JPG')
+    with pytest.raises(InputError, match='c.JPG.*did not write it'):
+        refuse_folder(out)
+
+
+def test_a_lock_ends_with_its_program(tmp_path):
+    script = 'import sys, time; from seg.files import locked\nwith locked(sys.argv[1], "there"):'
+    script += '\n print("in", flush=True); time.sleep(60)'
+    other = subprocess.Popen([sys.executable, '-c', script, tmp_path], stdout=subprocess.PIPE)
+    assert other.stdout.readline() == b'in\n' and is_locked(tmp_path)
+    with pytest.raises(InputError, match='another program is drawing'), locked(tmp_path, 'drawing'):
+        pass
+    other.kill(), other.wait()
+    assert not is_locked(tmp_path)
+    with locked(tmp_path, 'drawing'):
+        assert is_locked(tmp_path)
 
 
 def test_old_parts_are_removed(tmp_path):
@@ -117,9 +184,9 @@ def test_old_parts_are_removed(tmp_path):
 
 def test_json(tmp_path):
     path = tmp_path / 'a.json'
-    for content in ({'名': [1, None, 0.5]}, {'b': 2}):
+    for content in ({'名': [1, None, 0.5]}, {'\udcff.png': 1}, {'b': 2}):  # a name that is no text
         write_json(path, content)
-        assert [*json.loads(path.read_text('utf-8')).items()] == [
+        assert [*json.loads(path.read_bytes()).items()] == [
             ('program', MARK),
             *content.items(),
         ]
@@ -181,6 +248,43 @@ def test_names_are_unique_on_any_disk(stems):
         assert name == stem or name.startswith(f'{stem}-') and name[len(stem) + 1 :].isdigit()
         if stem.casefold() not in [s.casefold() for s in stems[:i]]:
             assert name == stem  # the first keeps its own
+
+
+def plainly_unique(files, occupied):
+    """The same names, found the slow way."""
+    stems, names = [Path(file).stem for file in files], []
+    for stem, file in zip(stems, files):
+        name, number = stem, 2
+        while name.casefold() in [n.casefold() for n in names] or occupied(name, file):
+            others = {s.casefold() for s in stems}
+            while f'{stem}-{number}'.casefold() in others:
+                number += 1
+            name, number = f'{stem}-{number}', number + 1
+        names.append(name)
+    return names
+
+
+@settings(deadline=None)
+@given(
+    st.lists(st.sampled_from(['a', 'A', 'a-2', 'a-3', 'b', 'ß', 'SS']), max_size=9),
+    st.sets(st.tuples(st.sampled_from(['a', 'a-2', 'A-3', 'b-2']), st.integers(0, 8))),
+)
+def test_names_that_others_have_already(stems, taken):
+    files = [f'{i}/{stem}.png' for i, stem in enumerate(stems)]
+    occupied = {(name, f'{i}/{stem}.png') for name, i in taken for stem in stems}
+
+    def is_occupied(name, file):
+        return (name, file) in occupied
+
+    assert unique_names(files, is_occupied) == plainly_unique(files, is_occupied)
+
+
+def test_twenty_thousand_of_one_name():
+    """Seconds of this process, for others may keep the machine busy; once it was days."""
+    start = time.process_time()
+    names = unique_names([f'{i}/image.png' for i in range(20_000)])
+    assert names[:3] == ['image', 'image-2', 'image-3'] and len({*names}) == 20_000
+    assert time.process_time() - start < 3
 
 
 def test_the_nearest_name():
@@ -256,6 +360,21 @@ def test_links(tmp_path):
         list_pictures(tmp_path / 'round')
     with pytest.raises(InputError, match='the same files'):
         pair_files(touch(tmp_path / 'j', 'a.png'), tmp_path / 'j')
+
+
+def test_twenty_thousand_pairs(tmp_path, monkeypatch):
+    """Paired, and none of them paired, in seconds of this process."""
+    images = [Path(f'i/frame_{i:05}.jpg') for i in range(20_000)]
+    named = {'i': images}
+    for folder, form in (('m', 'm/{}_mask.png'), ('o', 'o/other_{}.png')):
+        named[folder] = [Path(form.format(p.stem)) for p in images]
+    monkeypatch.setattr(files, 'list_pictures', lambda source: named[source])
+    start = time.process_time()
+    pairs, complaints = files.match_files('i', 'm')
+    assert pairs == [*zip(images, named['m'])] and complaints == []
+    pairs, complaints = files.match_files('i', 'o')
+    assert pairs == [] and len(complaints) == 2 and '(20000 such files)' in complaints[0]
+    assert time.process_time() - start < 8
 
 
 def test_split():

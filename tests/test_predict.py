@@ -249,13 +249,40 @@ def test_a_network_of_any_size(pairs):
         assert index.shape == (h, w) and (index == expected).all()
 
 
-def test_a_network_whose_output_is_larger_is_refused(pairs):
-    inputs = keras.Input((48, 64, 3))
+def stops(net, file, match, flip=False):
+    """Painting ends in one line that names the picture."""
+    with pytest.raises(InputError, match=match) as e:
+        list(predictions(net, [file], flip))
+    assert str(file) in str(e.value) and '\n' not in str(e.value)
+
+
+@pytest.mark.parametrize('sides', [(48, 64), (None, None)])
+def test_a_network_whose_output_is_larger_is_refused(pairs, sides):
+    inputs = keras.Input((*sides, 3))
     x = keras.layers.UpSampling2D(2)(keras.layers.Conv2D(13, 1, activation='softmax')(inputs))
     net = keras.Model(inputs, x)
-    net.about = About(CAMVID, SizeRule('pad', 48, 64))
-    with pytest.raises(InputError, match='the network gives 96x128'):
-        list(predictions(net, [pairs[0][0]]))
+    net.about = About(CAMVID, SizeRule('pad', *sides))
+    stops(net, pairs[0][0], 'the network gives')
+
+
+@pytest.mark.parametrize('value', [np.nan, np.inf])
+def test_a_network_that_gives_no_numbers_paints_nothing(pairs, value):
+    inputs = keras.Input((None, None, 3))
+    conv = keras.layers.Conv2D(13, 1)
+    net = keras.Model(inputs, conv(inputs))
+    conv.set_weights([np.zeros((1, 1, 3, 13)), np.array([0.0] * 12 + [value])])
+    net.about = About(CAMVID)
+    stops(net, pairs[0][0], 'not finite')
+
+
+def test_a_network_that_fails_at_a_picture_says_so_in_one_line(pairs):
+    """Skips that do not meet at sides that 128 does not divide."""
+    inputs = keras.Input((None, None, 3))
+    x = keras.layers.UpSampling2D(128)(keras.layers.MaxPooling2D(128)(inputs))
+    x = keras.layers.Conv2D(13, 1)(keras.layers.Concatenate()([x, inputs]))
+    net = keras.Model(inputs, x)
+    net.about = About(CAMVID)
+    stops(net, pairs[3][0], 'the network fails at')
 
 
 def test_deep_pictures_are_read_by_the_range_of_training(tmp_path):

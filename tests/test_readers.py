@@ -3,6 +3,7 @@
 Oracles are PIL and what the files were made from.
 """
 
+import os
 import resource
 import struct
 import time
@@ -17,6 +18,7 @@ from seg.classes import CAMVID, TWO_CLASSES, ClassTable, numbered_classes
 from seg.files import InputError
 from seg.readers import (
     EIGHT_BITS,
+    contradictions,
     open_picture,
     read_image,
     read_label,
@@ -293,6 +295,173 @@ def test_what_was_found_before_does_not_bend_what_is_plain(tmp_path):
         assert (read_label(tmp_path / 'black.png', CAMVID, formats) == value).all()
 
 
+# ---------------------------------------------------------------------------- whose number is it?
+
+
+def rows(*classes):
+    """ClassTable of 'name #RRGGBB' each."""
+    names, colours = zip(*(c.split(' #') for c in classes))
+    colours = tuple(tuple(bytes.fromhex(c)) for c in colours)
+    return ClassTable(names, colours, ('scored',) * len(names))
+
+
+WHITE_FIRST = rows('road #FFFFFF', 'ground #000000')
+STORES = {  # a mask of two classes (0, 1) in every kind of file
+    '0/255': lambda a: Image.fromarray(a * np.uint8(255)),
+    '0/1': lambda a: Image.fromarray(a),
+    '0/1 of 16 bits': lambda a: Image.fromarray(a.astype(np.uint16)),
+    '0/255 of 16 bits': lambda a: Image.fromarray(a * np.uint16(255)),
+    '1 bit': lambda a: Image.fromarray(a * np.uint8(255)).convert('1'),
+    'RGB 0/255': lambda a: Image.fromarray(np.stack([a * np.uint8(255)] * 3, -1)),
+    'RGB 0/1': lambda a: Image.fromarray(np.stack([a] * 3, -1)),
+    'grey palette': lambda a: Image.fromarray(a * np.uint8(255)).convert('P'),
+    'palette': lambda a: palette_picture(a, [(0, 0, 0), (255, 255, 255)]),
+    'palette, white first': lambda a: palette_picture(1 - a, [(255, 255, 255), (0, 0, 0)]),
+}
+
+
+@pytest.mark.parametrize('white', ['first', 'last'])
+@pytest.mark.parametrize('store', STORES)
+def test_the_rows_colour_decides(tmp_path, store, white):
+    """What is white in the label is the white row, wherever that stands in the table."""
+    truth, files = [scene(2), np.zeros((8, 8), np.uint8), np.ones((8, 8), np.uint8)], []
+    table, road = (WHITE_FIRST, 0) if white == 'first' else (rows('a #000000', 'b #FFFFFF'), 1)
+    for i, label in enumerate(truth):
+        files.append(tmp_path / f'{i}.png')
+        STORES[store](label).save(files[-1])
+    raws = read_raws(files)
+    formats, _ = recognise(raws, table)
+    assert [*contradictions(raws, table, formats)] == []
+    for file, label in zip(files, truth):
+        assert (read_label(file, table, formats) == np.where(label == 1, road, 1 - road)).all()
+
+
+@pytest.mark.parametrize('order', [(0, 1, 2, 3), (3, 1, 0, 2), (1, 0, 3, 2)])
+@pytest.mark.parametrize('greys', [(0, 1, 2, 3), (0, 8, 12, 15), (0, 85, 170, 255)])
+def test_a_table_of_greys_says_which_is_which(tmp_path, greys, order):
+    """Rows in any order, and 255 no class where no row has it."""
+    table = rows(*(f'class{greys[k]} #{greys[k] * 0x10101:06X}' for k in order))
+    truth = np.array(greys, np.uint8)[scene(4)]
+    truth[:4] = 255
+    for name, store in (
+        ('L', truth),
+        ('RGB', np.stack([truth] * 3, -1)),
+        ('I;16', truth.astype(np.uint16)),
+    ):
+        Image.fromarray(store).save(tmp_path / 'a.png')
+        label = read_label(tmp_path / 'a.png', table, formats_of(table, tmp_path / 'a.png'))
+        named = np.array([int(n[5:]) for n in table.names] + [255] * 252)
+        assert (named[label] == truth).all(), name
+
+
+CAR = rows('car #FF0000', 'ground #000000')
+SKY = rows('sky #4682B4', 'road #804080', 'ground #000000')
+UNSURE = {  # name: (table, label of two classes or three -> picture, words)
+    '0/1': (CAR, STORES['0/1'], ['value 0', 'ground, #000000', 'number of car']),
+    '0/255': (CAR, STORES['0/255'], ['value 0', 'ground', 'number of car']),
+    '1 bit': (CAR, STORES['1 bit'], ['value 0', 'ground', 'number of car']),
+    'RGB 0/1': (CAR, STORES['RGB 0/1'], ['value 0', 'ground', 'number of car']),
+    'white alone': (rows('road #FFFFFF', 'car #FF0000'), STORES['0/255'], ['value 255', 'of road']),
+    'white alone, 1 bit': (rows('road #FFFFFF', 'car #FF0000'), STORES['1 bit'], ['of road']),
+    'two of three': (SKY, STORES['0/1'], ['value 0', 'ground', 'number of sky']),
+    'three': (SKY, Image.fromarray, ['value 0', 'ground', 'number of sky']),
+    'palette of other colours': (
+        SKY,
+        lambda a: palette_picture(a, [(128, 64, 128), (9, 9, 9), (7, 7, 7)]),
+        ['value 0', 'road, #804080', 'number of sky'],
+    ),
+    '255 beside 0 and 1': (
+        WHITE_FIRST,
+        lambda a: corner(a, 255),
+        ['value 255', 'road, #FFFFFF', 'number of no class'],
+    ),
+}
+
+
+@pytest.mark.parametrize('name', UNSURE)
+def test_where_row_and_value_disagree_it_is_asked(tmp_path, name):
+    table, store, words = UNSURE[name]
+    store(scene(3 if name in ('three', 'palette of other colours') else 2)).save(tmp_path / 'a.png')
+    raws = read_raws([tmp_path / 'a.png'])
+    (line,) = contradictions(raws, table, recognise(raws, table)[0])
+    assert all(w in line for w in [*words, 'a.png', 'which is it?', 'Order the class table'])
+    assert '\n' not in line
+    # what the line says, done to the letter: another colour for that row, and nothing is unsure
+    told = ((0, 0, 0), (255,) * 3, (128, 64, 128))
+    colours = tuple((1, 200, i) if c in told else c for i, c in enumerate(table.colours))
+    other = ClassTable(table.names, colours, table.roles)
+    assert [*contradictions(raws, other, recognise(raws, other)[0])] == []
+
+
+def test_usual_tables_are_not_asked_about(tmp_path):
+    """Void is black in CamVid, whose 0 is Sky; numbers have the colours that we gave them."""
+    labels = {'camvid': (CAMVID, scene(12))}
+    labels['numbers'] = numbered_classes(200), scene(12) * np.uint8(16)
+    labels['ground first'] = FIVE, scene()
+    labels['border'] = rows('a #000000', 'b #FFFFFF'), corner(scene(2), 255)
+    for name, (table, label) in labels.items():
+        picture = label if isinstance(label, Image.Image) else Image.fromarray(label)
+        for store in (lambda p: p, lambda p: p.convert('RGB')):
+            store(picture).save(tmp_path / 'a.png')
+            raws = read_raws([tmp_path / 'a.png'])
+            formats, _ = recognise(raws, table)
+            assert [*contradictions(raws, table, formats)] == [], name
+            assert (read_label(tmp_path / 'a.png', table, formats) == np.asarray(picture)).all()
+
+
+# ---------------------------------------------------------------------------- 255 in a palette
+
+VOC = numbered_classes(21).colours
+BORDERS = {  # name: (palette, class of index 255 in a table of VOC's colours)
+    'of its own colour': ([*VOC, *[(i, 1, 2) for i in range(21, 255)], (224, 224, 192)], 255),
+    'left out': (VOC, 255),
+    'black, as what fills it up': ([*VOC, *[(0, 0, 0)] * 235], 255),
+    'white, as what fills it up': ([*VOC, *[(255,) * 3] * 235], 255),
+    'the colour of a row': ([*VOC[:9], *[(i, 1, 2) for i in range(9, 255)], VOC[9]], 9),
+}
+
+
+@pytest.mark.parametrize('name', BORDERS)
+def test_255_in_a_palette(tmp_path, name):
+    palette, border = BORDERS[name]
+    truth, border_alone = scene(9), np.full((8, 8), 255, np.uint8)
+    truth[:4] = 255
+    table = rows(*(f'{i} #{r:02X}{g:02X}{b:02X}' for i, (r, g, b) in enumerate(VOC[::-1])))
+    for i, label in enumerate((truth, border_alone)):
+        palette_picture(label, palette).save(tmp_path / f'{i}.png')
+    formats = formats_of(table, tmp_path / '0.png', tmp_path / '1.png')
+    expected = np.where(truth == 255, 255 if border == 255 else 20 - border, 20 - truth.astype(int))
+    assert formats == {'palette': 'colour'}
+    assert (read_label(tmp_path / '0.png', table, formats) == expected).all()
+    assert {*np.unique(read_label(tmp_path / '1.png', table, formats))} == {expected[0, 0]}
+
+
+@pytest.mark.parametrize('n', [3, 4, 12])
+def test_numbers_times_255_that_ran_over(tmp_path, n):
+    """uint8 keeps 255 of 1 x 255 and 254 of 2 x 255: the numbers are still to be told."""
+    labels, files = [scene(n), scene(2), np.zeros((8, 8), np.uint8)], []
+    for i, label in enumerate(labels):
+        files.append(tmp_path / f'{i}.png')
+        Image.fromarray(label * np.uint8(255)).save(files[-1])
+    for table in (numbered_classes(n), CAMVID):
+        formats = formats_of(table, *files)
+        for file, label in zip(files, labels):
+            assert (read_label(file, table, formats) == label).all()
+
+
+# ---------------------------------------------------------------------------- labels of two kinds
+
+
+def test_a_file_of_another_kind_than_the_sample(tmp_path):
+    """A training reads 500 labels of a large set first; one like none of them is not guessed at."""
+    Image.fromarray(scene()).save(tmp_path / 'grey.png')
+    palette_picture(scene(), FIVE.colours).save(tmp_path / 'palette.png')
+    formats = formats_of(FIVE, tmp_path / 'grey.png')
+    with pytest.raises(InputError, match='palette.png: a palette label.*grey.*alike'):
+        read_label(tmp_path / 'palette.png', FIVE, formats)
+    assert (read_label(tmp_path / 'palette.png', FIVE) == scene()).all()
+
+
 # ---------------------------------------------------------------------------- pictures
 
 RAMP = np.arange(20 * 16).reshape(20, 16) * 200  # 0 to 63800
@@ -354,3 +523,19 @@ def test_values_that_are_not_finite(tmp_path):
         for read in (read_image, viewable):
             with pytest.raises(InputError, match=r'c\.tif.*not finite'):
                 read(tmp_path / 'c.tif')
+
+
+def test_a_pipe_a_loop_and_a_program_are_no_pictures(tmp_path):
+    """A pipe would wait for ever, PostScript would start Ghostscript."""
+    os.mkfifo(tmp_path / 'pipe.png')
+    (tmp_path / 'loop.png').symlink_to(tmp_path / 'loop.png')
+    (tmp_path / 'ps.png').write_text('%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\nshowpage\n')
+    (tmp_path / 'folder.png').mkdir()
+    for name, found in (
+        ('pipe', 'a folder, device or pipe'),
+        ('folder', 'a folder, device or pipe'),
+        ('loop', 'no such file'),
+        ('ps', 'not a picture'),
+    ):
+        with pytest.raises(InputError, match=found):
+            open_picture(tmp_path / f'{name}.png')

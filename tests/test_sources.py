@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from labelled import FIVE, corner, index, palette_picture, photo, scene, write_set
+from labelled import FIVE, corner, index, palette_picture, photo, png, scene, write_set
 from PIL import Image
 
 from seg import readers, sources
@@ -143,6 +143,113 @@ def test_camvids_colours(tmp_path):
     assert load_set(frames, classes=str(tmp_path / 'other.csv')).classes == CAMVID
     given = load_set(frames, table=CAMVID)
     assert given.classes == CAMVID and given.classes_from == 'the model'
+
+
+CAMVIDS = [c for c in CAMVID.colours if len({*c}) > 1]  # those that are no grey
+GREYS = [c for c in CAMVID.colours if len({*c}) == 1]
+
+
+@pytest.mark.parametrize('colourful', [0, 1, 3, 5, 6, 10])
+@pytest.mark.parametrize('kind', ['rgb', 'palette'])
+def test_some_of_camvids_colours_are_no_camvid(tmp_path, kind, colourful):
+    """Background and cup in white and black, or three reds: their classes are none of CamVid's."""
+    table = np.array([*GREYS, *CAMVIDS[:colourful]], np.uint8)
+
+    def label(i):
+        index = scene(len(table), seed=i)
+        return Image.fromarray(table[index]) if kind == 'rgb' else palette_picture(index, table)
+
+    data = load_set(write_set(tmp_path, label))
+    assert (data.classes == CAMVID) == (colourful > 5)
+    if colourful <= 5:  # one class for each colour, all of them scored
+        assert {*data.classes.colours} == {*map(tuple, table.tolist())}
+        assert data.classes.scored == [*range(len(table))]
+    for path, label in zip(sorted(tmp_path.glob('*annot/*')), data.pixels().tolist(), strict=True):
+        rgb = np.asarray(Image.open(path).convert('RGB'))
+        for colour, pixels in zip(data.classes.colours, label):
+            assert (rgb == colour).all(-1).sum() == pixels
+
+
+def apart(data):
+    """Whether each value of grey labels is a class of its own, and 255, if so asked, none."""
+    held = {}
+    for raw in data.raws():
+        found = readers.meaning(raw, data.formats[raw.layout], data.classes)
+        held |= dict(zip(raw.values.tolist(), found.tolist()))
+    return held, len({*held.values()}) == len(held) and min(held.values()) >= 0
+
+
+@pytest.mark.parametrize('border', [False, True])
+@pytest.mark.parametrize(
+    'ids',
+    [(0, 8, 12, 15), (0, 7, 15, 20), (7, 11, 24, 26), (0, 33), (0, 1, 40), (0, 19, 20, 21, 60)]
+    + [(0, 3, 9, 17, 18, 33, 34, 35, 50, 61, 62)],
+)
+def test_a_few_of_many_numbers_are_numbers(tmp_path, ids, border):
+    def label(i):
+        label = np.array(ids, np.uint8)[scene(len(ids), seed=i)]
+        label[:2] = 255 if border else label[2]
+        return Image.fromarray(label)
+
+    data = load_set(write_set(tmp_path, label))
+    held, distinct = apart(data)
+    assert held == {v: v for v in (*ids, *[255] * border)} and distinct
+    assert data.classes == numbered_classes(max(ids) + 1) and data.errors == []
+    (line,) = [w for w in data.warnings if 'class table' in w]
+    assert f'the largest is {max(ids)}' in line and '--num-class' in line
+    result = examine(data)
+    assert result['fit'] and not any('--repair' in w for w in result['warnings'])
+
+
+@pytest.mark.parametrize('n', [3, 4, 9, 20])
+def test_numbers_times_255_are_numbers(tmp_path, n):
+    data = load_set(
+        write_set(tmp_path, lambda i: Image.fromarray(scene(n, seed=i) * np.uint8(255)))
+    )
+    assert data.classes == numbered_classes(n) and data.formats == {'grey': 'index x 255'}
+    assert apart(data)[0] == {-i % 256: i for i in range(n)}
+    assert examine(data)['fit'] and f'the largest is {n - 1}' in ''.join(data.warnings)
+
+
+@pytest.mark.parametrize('levels', [(0, 85, 170, 255), (0, 128, 255), (0, 100, 103, 106)])
+def test_grey_levels_stay_classes_of_their_own(tmp_path, levels):
+    data = load_set(
+        write_set(
+            tmp_path,
+            lambda i: Image.fromarray(np.array(levels, np.uint8)[scene(len(levels), seed=i)]),
+        )
+    )
+    held, distinct = apart(data)
+    assert {*held} == {*levels} and distinct and 255 not in held.values()
+    assert len(data.classes) == len(levels) and examine(data)['fit']
+
+
+@pytest.mark.parametrize('ids', [(0, 1, 2, 3, 4), (0, 1, 2, 3, 20)])
+@pytest.mark.parametrize('entry', [(224, 224, 192), (0, 0, 0), (255, 255, 255)])
+def test_255_of_a_palette_is_no_class_of_its_own(tmp_path, ids, entry):
+    colours = [*numbered_classes(21).colours, *[(9, 9, i) for i in range(21, 255)], entry]
+
+    def label(i):
+        label = np.array(ids, np.uint8)[scene(5, seed=i)]
+        label[:3] = 255
+        return palette_picture(label, colours)
+
+    data = load_set(write_set(tmp_path, label))
+    held, distinct = apart(data)
+    assert held[255] == 255 and distinct and len(data.classes) == 5
+    assert {data.classes.colours[held[i]] for i in ids} == {colours[i] for i in ids}
+    assert (data.pixels()[:, -1] == 3 * 64).all()
+
+
+# ---------------------------------------------------------------------------- of several kinds
+
+
+def test_labels_that_contradict_each_other_are_an_error_for_all_verbs(tmp_path):
+    folder = write_set(tmp_path)
+    palette_picture(scene(seed=1), FIVE.colours).save(folder / 'trainannot' / '1.png')
+    for fast in (True, False):
+        (line,) = load_set(folder, fast, FIVE).errors
+        assert 'trainannot/1.png: labels of several kinds, 5 grey, 1 palette' in line
 
 
 def test_a_number_of_classes_that_disagrees(tmp_path):
@@ -418,3 +525,71 @@ def test_one_bad_file_hides_no_other(tmp_path):
     assert len(data.errors) == 6 and data.errors[-1] == '... and 2 more such files'
     assert [Path(e.split(':')[0]).name for e in data.errors[:5]] == [f'{i}.png' for i in range(5)]
     assert data.classes == numbered_classes(5)
+
+
+@pytest.mark.parametrize('size', [(15, 15), (1, 64), (64, 1), (16, 8200)])
+def test_sides_that_no_network_takes_are_not_fit(tmp_path, size):
+    for part in ('images', 'labels'):
+        (tmp_path / part).mkdir()
+        for name in 'ab':
+            picture = np.zeros(size, np.uint8)
+            picture[0, 0] = 1
+            Image.fromarray(picture).save(tmp_path / part / f'{name}.png')
+    where = dict(images=str(tmp_path / 'images'), labels=str(tmp_path / 'labels'))
+    [line] = load(Settings(**where)).errors
+    assert f'{size[0]}x{size[1]}' in line and '--size' in line
+    assert load(Settings(**where, size=(32, 32))).errors == []
+
+
+def smooth_walk(folder, names, jump=()):
+    """Pictures of a slow walk through noise, with a leap to another place at each of `jump`."""
+    rng, at = np.random.default_rng(0), 0
+    field = np.kron(rng.integers(0, 256, (40, 400)), np.ones((4, 8)))
+    for part in ('images', 'labels'):
+        (folder / part).mkdir(parents=True)
+    for i, name in enumerate(names):
+        at = rng.integers(0, 2000) if i in jump else at + 4
+        picture = field[:64, at : at + 64].astype(np.uint8)
+        Image.fromarray(picture).save(folder / 'images' / f'{name}.png')
+        Image.fromarray(np.uint8(picture > 128)).save(folder / 'labels' / f'{name}.png')
+    return Settings(images=str(folder / 'images'), labels=str(folder / 'labels'), val_split=0.25)
+
+
+def parts(settings):
+    data = load(settings)
+    train, val = ([p.stem for p, _ in data.splits[name]] for name in ('train', 'val'))
+    assert sorted(train + val) == sorted(p.stem for p in Path(settings.images).iterdir())
+    return train, val, ' '.join(data.notes)
+
+
+def test_frames_of_one_video_are_divided_once(tmp_path):
+    train, val, note = parts(smooth_walk(tmp_path, [f'f{i}' for i in range(1, 21)]))
+    assert sorted(val) == sorted(f'f{i}' for i in range(16, 21))
+    assert 'neighbours look alike' in note and 'the last 5 in order' in note
+
+
+def test_slices_of_one_patient_stay_together(tmp_path):
+    names = [f'{p}_{i:02}' for p in ('ann', 'ben', 'cy', 'dora', 'eve') for i in range(6)]
+    train, val, note = parts(smooth_walk(tmp_path, names, jump=range(0, 30, 6)))
+    patients = [{n.split('_')[0] for n in part} for part in (train, val)]
+    assert not patients[0] & patients[1] and len(val) == 6
+    assert 'whole groups, of 5 by name' in note
+
+
+def test_single_pictures_are_drawn_by_lot(tmp_path):
+    """Four kinds of thing by name, none like its neighbour: each kind may stand in both parts."""
+    names = [f'{kind}{i}' for kind in ('cat', 'cow', 'dog', 'fox') for i in range(6)]
+    train, val, note = parts(smooth_walk(tmp_path, names, jump=range(24)))
+    assert len(val) == 6 and len({n[:3] for n in val}) > 1 and note == ''
+
+
+@pytest.mark.parametrize('top, fit', [(65535, True), (4095, False)])
+def test_sixteen_bits_a_colour(tmp_path, top, fit):
+    """PIL reads the upper eight: enough of a full range, a handful of levels of twelve bits."""
+    folder, rng = write_set(tmp_path), np.random.default_rng(0)
+    for path in [*folder.glob('train/*.png'), *folder.glob('val/*.png')]:
+        rows = rng.integers(0, top + 1, (48, 64 * 3)).astype('>u2')
+        png(path, 64, 48, 16, 2, [row.tobytes() for row in rows])
+    result = examine(load(Settings(data=str(folder)), fast=False))
+    said = ' '.join([*result['errors'], *result['warnings'], *result['notes']])
+    assert '16 bits a colour, of which' in said and (not result['errors']) == fit
