@@ -174,7 +174,8 @@ class Masks:
             picture = report.side_by_side(rgb, mask)
         else:
             picture = report.overlay(rgb, index, self.classes, self.settings.opacity)
-        picture = np.vstack([picture, report.legend(self.classes, picture.shape[1])])
+        named = report.to_name(index, self.classes)
+        picture = np.vstack([picture, report.legend(self.classes, picture.shape[1], named)])
         report.save_picture(picture, self.shown / f'{name}.jpg')
 
 

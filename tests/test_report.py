@@ -394,6 +394,15 @@ def test_pictures_are_ours_and_others_stay(tmp_path, suffix):
 # ------------------------------------------------------------------------ fonts and imports
 
 
+def test_of_many_classes_the_legend_names_those_that_fill_most():
+    few, many = numbered_classes(24), numbered_classes(200)
+    index = np.repeat(np.arange(150, 200, dtype=np.uint8), np.arange(1, 51))[None]
+    assert report.to_name(index % 24, few) == tuple(few.scored)
+    named = report.to_name(index, many)
+    assert named == tuple(range(176, 200))
+    assert report.legend(many, 120, named).shape[0] < 24 * 30
+
+
 def test_import_is_cheap_and_latin_needs_no_matplotlib():
     code = """if True:
         import sys

@@ -24,10 +24,12 @@ from seg.report.pictures import (
     preview_page,
     save_picture,
     side_by_side,
+    to_name,
 )
 
 __all__ = ['Report', 'confusion_figure', 'curves_figure', 'to_array', 'to_png', 'to_svg']
 __all__ += ['error_map', 'legend', 'overlay', 'preview_page', 'save_picture', 'side_by_side']
+__all__ += ['to_name']
 
 
 class Report:

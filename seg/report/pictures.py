@@ -39,15 +39,24 @@ def side_by_side(*pictures):
     return np.hstack([np.pad(p, gap, constant_values=255) for p in pictures])[:, :-2]
 
 
+def to_name(index, table):
+    """The classes that the legend of a label map (H, W) names: every scored one; of more than 24
+    those that fill most of it."""
+    most = np.argsort(-np.bincount(index.ravel(), minlength=256), kind='stable').tolist()
+    scored = {*table.scored}
+    return tuple(sorted([i for i in most if i in scored][:24]))
+
+
 @functools.lru_cache(8)
-def legend(table, width):
-    """uint8 (h, width, 3): a strip with colour and name of each scored class, in lines."""
+def legend(table, width, shown=None):
+    """uint8 (h, width, 3): colour and name of these classes, by default all scored, in lines."""
+    shown = shown or table.scored
     size = max(10, min(20, width // 36))
     font = find_font(''.join(table.names)).font_variant(size=size)
     line, pad = int(size * 1.6), size // 2
-    strip = Image.new('RGB', (width, line * (len(table) + 1)), 'white')
+    strip = Image.new('RGB', (width, line * (len(shown) + 1)), 'white')
     draw, x, y = ImageDraw.Draw(strip), pad, pad
-    for i in table.scored:
+    for i in shown:
         w = size + 3 * pad + int(font.getlength(table.names[i]))
         if x + w > width and x > pad:
             x, y = pad, y + line
