@@ -297,3 +297,22 @@ def test_a_pipe_is_no_class_file(tmp_path):
     os.mkfifo(tmp_path / 'classes.csv')
     with pytest.raises(InputError, match='classes.csv.*regular file'):
         read_classes(tmp_path / 'classes.csv')
+
+
+def test_camvids_classes_are_segnets():
+    """The names and colours of the SegNet tutorial, by index."""
+    assert dict(enumerate(zip(CAMVID.names, map(to_hex, CAMVID.colours)))) == {
+        0: ('Sky', '#808080'),
+        1: ('Building', '#800000'),
+        2: ('Pole', '#C0C080'),
+        3: ('Road', '#804080'),
+        4: ('Pavement', '#3C28DE'),
+        5: ('Tree', '#808000'),
+        6: ('SignSymbol', '#C08080'),
+        7: ('Fence', '#404080'),
+        8: ('Car', '#400080'),
+        9: ('Pedestrian', '#404000'),
+        10: ('Bicyclist', '#0080C0'),
+        11: ('Void', '#000000'),
+        12: ('(never occurs)', '#FFFFFF'),
+    }
