@@ -1,5 +1,6 @@
 """Every verb end to end on drawn scenes, and every mistake in one line."""
 
+import io
 import json
 import os
 import shutil
@@ -79,7 +80,7 @@ def test_the_whole_job(done, drawn):
     )  # only read
 
 
-def test_tensorboard_holds_scalars_and_pictures(done):
+def test_tensorboard_holds_scalars_and_pictures(done, drawn):
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     (log,) = (done / 'log').iterdir()
@@ -89,7 +90,14 @@ def test_tensorboard_holds_scalars_and_pictures(done):
         tags[part] = set(events.Tags()['tensors'])
     assert {'epoch_loss', 'epoch_accuracy', 'epoch_miou', 'epoch_learning_rate'} <= tags['train']
     assert {'epoch_loss', 'epoch_accuracy', 'epoch_miou'} <= tags['validation']
-    assert sum('prediction' in tag for tag in tags['validation']) == 3  # of 3 images
+    shown = sorted(tag for tag in tags['validation'] if 'prediction' in tag)
+    assert len(shown) == 3  # of 3 images
+    for tag, file in zip(shown, sorted((drawn / 'val').iterdir())):
+        _, _, png = events.Tensors(tag)[-1].tensor_proto.string_val  # width, height, picture
+        picture = np.asarray(Image.open(io.BytesIO(png)))
+        np.testing.assert_array_equal(picture[:, :64], np.asarray(Image.open(file)))
+        colours = CAMVID.palette[np.asarray(Image.open(drawn / 'valannot' / file.name))]
+        np.testing.assert_array_equal(picture[:, 66 : 66 + 64], colours)
 
 
 def test_three_lines_of_plain_keras_open_the_result(done):
