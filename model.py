@@ -92,8 +92,9 @@ def unet(
     if stride == 2 and encoder == 'none':  # 6x6 sees what 3x3 sees of the picture's 2x2 blocks
         x = layers.ReLU(name='stem_relu')(conv(x, filters, 'stem_conv', 6, strides=2))
     # Four poolings halve the sides, so the padded ones are multiples of 16: 360 rows become 368.
-    times = 16 if encoder == 'none' else 16 * stride
-    pads = [(-side % times // 2, (-side % times + 1) // 2) for side in x.shape[1:3]]
+    times, least = (16, 0) if encoder == 'none' else (16 * stride, 32)  # Keras' take no fewer
+    missing = [max(-side % times, least - side) for side in x.shape[1:3]]
+    pads = [(n // 2, (n + 1) // 2) for n in missing]
     if any(map(any, pads)):
         x = layers.ZeroPadding2D(pads, name='pad')(x)
     if encoder == 'none':

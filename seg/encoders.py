@@ -97,7 +97,7 @@ def encode(picture, x, name, weights):
 
     Args:
         picture: the network's keras.Input, (H, W, channels) in 0..1, any number of channels.
-        x: the same, padded to sides that 32 divides.
+        x: the same, padded to sides of 32 or more that 32 divides; 16 for all but the last map.
         name: a key of ENCODERS.
         weights: 'imagenet'; an .h5 file that Keras wrote of this encoder; None for a random start.
     Raises: InputError where the weights can not be had, or do not fit.

@@ -134,6 +134,14 @@ def test_grey_in_all_channels_gives_what_grey_colours_gave(channels):
         np.testing.assert_allclose(a, b, atol=1e-3)
 
 
+@pytest.mark.parametrize('encoder', ENCODERS)
+def test_the_smallest_pictures(encoder):
+    for size in ((16, 16, 3), (17, 40, 1)):
+        assert (
+            net(size, encoder=encoder, encoder_weights=None, stride=1).output_shape[1:3] == size[:2]
+        )
+
+
 def test_a_first_kernel_for_other_channels_by_hand():
     kernel = np.arange(6.0).reshape(1, 1, 3, 2)
     assert for_channels(kernel, 1).tolist() == [[[[6, 9]]]]
