@@ -15,7 +15,7 @@ lint: .venv/test
 	$(BIN)/ruff format --check .
 
 bench: .venv/test
-	for name in augment count pipeline predict scale step; do $(BIN)/python bench/$$name.py || exit 1; done
+	for name in augment count pipeline predict presets scale step; do $(BIN)/python bench/$$name.py || exit 1; done
 
 .venv/run: requirements.txt
 	$(PYTHON) -m venv .venv

@@ -2,8 +2,10 @@
 
     python bench/compare.py families CAMVID [SEEDS]     the families of augmentations
     python bench/compare.py article CAMVID [SEEDS]     batch norm, losses and fusion: the article's
+    python bench/compare.py pretrained CAMVID [SEEDS]  `transfer` with and without ImageNet, whole
 
-8 filters, 180x240 (a quarter of the pixels), 500 steps of two images; the last epoch's val mIoU.
+The first two: 8 filters, 180x240 (a quarter of the pixels), 500 steps of two images. Val mIoU of
+the last epoch, of `pretrained` of each epoch, and the best.
 Two trainings at a time, a core each. So short a run tells what speeds learning up, not yet what
 long runs gain. Results are kept in bench/notes.md.
 """
@@ -20,7 +22,7 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
 BUDGET = '--size 180x240 --filters 8 --epochs 1 --steps 500'
-COSINE = '--schedule cosine --class-weights'
+COSINE = f'{BUDGET} --schedule cosine --class-weights'
 TABLES = {
     'families': {
         'none': f'{COSINE} --augment none',
@@ -33,7 +35,7 @@ TABLES = {
         'AugMix': f'{COSINE} --augment flip,augmix=0.3',
     },
     'article': {
-        f'{name}{ending}': f'{flags}{more}'
+        f'{name}{ending}': f'{BUDGET} {flags}{more}'
         for ending, more in (('', ''), (', no batch norm', ' --no-batch-norm'))
         for name, flags in {
             'softmax + cross-entropy': '',
@@ -42,6 +44,10 @@ TABLES = {
             'ReLU + RMSE': '--activation relu --loss rmse',
             'add for concat': '--fusion add',
         }.items()
+    },
+    'pretrained': {
+        'from ImageNet': '--preset transfer',
+        'at random': '--preset transfer --encoder-weights none',
     },
 }
 
@@ -58,7 +64,6 @@ def one_run(camvid, flags, seed):
             camvid,
             '--seed',
             str(seed),
-            *BUDGET.split(),
             *flags.split(),
         ]
         done = subprocess.run(
@@ -80,9 +85,9 @@ def one_run(camvid, flags, seed):
 def main(table, camvid, seeds=2):
     def run(job):
         name, seed = job
-        miou, seconds = one_run(camvid, TABLES[table][name], seed)
-        print(f'{name:40} seed {seed}: {miou:.1f} ({seconds:.0f} s)', flush=True)
-        return miou
+        curve, seconds = one_run(camvid, TABLES[table][name], seed)
+        print(f'{name:40} seed {seed}: {" ".join(f"{v:.1f}" for v in curve)} ({seconds:.0f} s)')
+        return max(curve)
 
     jobs = [(name, seed) for name in TABLES[table] for seed in range(1, seeds + 1)]
     with ThreadPoolExecutor(2) as pool:

@@ -113,7 +113,9 @@ def measure(name, camvid):
 
         def run(preset):
             steps = round(STEPS[preset] * 360 * 480 / pixels)
-            return one_run(folder, f'--preset {preset} --epochs {EPOCHS} --steps {steps}', 1)
+            flags = f'--preset {preset} --epochs {EPOCHS} --steps {steps}'
+            curve, seconds = one_run(folder, flags, 1)
+            return max(curve), seconds
 
         with ThreadPoolExecutor(2) as pool:
             return dict(zip(STEPS, pool.map(run, STEPS)))
