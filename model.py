@@ -89,7 +89,8 @@ def unet(
         return x
 
     x = inputs = keras.Input(input_size, name='image')
-    if stride == 2 and encoder == 'none':  # 6x6 sees what 3x3 sees of the picture's 2x2 blocks
+    stem = stride == 2 and encoder == 'none'  # an encoder has its own
+    if stem:  # 6x6 at stride 2 sees what 3x3 sees of the picture's 2x2 blocks
         x = layers.ReLU(name='stem_relu')(conv(x, filters, 'stem_conv', 6, strides=2))
     # Four poolings halve the sides, so the padded ones are multiples of 16: 360 rows become 368.
     times, least = (16, 0) if encoder == 'none' else (16 * stride, 32)  # Keras' take no fewer
@@ -113,13 +114,13 @@ def unet(
         up = layers.Conv2DTranspose(filters << level, 2, 2, name=f'upconv{level + 1}', **he)
         x = fuse(name=f'{fusion}{level + 1}')([skips[level], up(x)])
         x = two_convs(x, level, f'up{level + 1}')
-    if stride == 2 and encoder != 'none':
-        x = layers.Conv2DTranspose(num_class, 2, strides=2, name='scores')(x)
-    elif stride == 1:
+    if stride == 1:
         x = layers.Conv2D(num_class, 1, name='scores')(x)
+    elif not stem:  # padded at full resolution, so cropped there
+        x = layers.Conv2DTranspose(num_class, 2, strides=2, name='scores')(x)
     if any(map(any, pads)):
         x = layers.Cropping2D(pads, name='crop')(x)
-    if stride == 2 and encoder == 'none':
+    if stem:
         x = layers.Conv2DTranspose(num_class, 2, strides=2, name='scores')(x)
         if height % 2 or width % 2:
             x = layers.Cropping2D(((0, height % 2), (0, width % 2)), name='crop_odd')(x)
