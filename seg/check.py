@@ -1,21 +1,20 @@
-"""The label check: what a data set holds and whether it is fit to train on; and the repair.
+"""The label check: what a data set holds and whether it is fit to train on.
 
 No TensorFlow: a data set is judged in seconds, before an hour is spent on it.
 """
 
 import json
 from collections import Counter
-from dataclasses import replace
 from itertools import chain
-from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
 from seg import classes as tables
 from seg import readers
-from seg.files import InputError, list_pictures, whole_file
-from seg.sources import blends, few, guess_classes, load
+from seg.files import InputError
+from seg.repair import convert, repair, snapped
+from seg.sources import blends, few, load
+from seg.tablefiles import read_classes, write_classes
 
 size = '{}x{}'.format
 VALUE = '  {value:>5} {hex} {percent:12.3f} {files:6}  {class:16} {first_file}, {row}, {column}'
@@ -93,7 +92,7 @@ def _strangers(held, classes, kind, data):
     line += f' ({len(bad)} such values, {100 * share[bad].sum():.3g} % of the pixels); '
     if lossy:
         line += 'JPEG smears labels: '
-    needed = max(int(_snapped(s, kind, table)[1].max()) for s in held.raws)
+    needed = max(int(snapped(s, kind, table)[1].max()) for s in held.raws)
     if needed > 255:  # numbers have no near ones
         if lossy:
             return line + 'save them as PNG where they were drawn'
@@ -223,7 +222,7 @@ def load_fit(settings, needed=('train', 'val')):
     """The DataSet that `settings` name, looked at fast; InputError where it is not fit to train on.
     Its warnings are printed."""
     data = load(settings)
-    for line in examine(data, fast=True)['warnings']:
+    for line in [*examine(data, fast=True)['warnings'], *data.notes]:
         print(f'Note: {line}')
     if 'val' in needed and not data.splits.get('val'):
         raise InputError('no validation pictures; keep some of the training ones: --val-split 0.2')
@@ -232,9 +231,8 @@ def load_fit(settings, needed=('train', 'val')):
 
 def tell(settings, flags):
     """The verb check: print what a data set holds; 0 fit to train, 1 not. Or repair its labels."""
-    settings = replace(settings, data=flags.get('folder', settings.data))
     if 'repair' in flags:
-        table, out = settings.classes and tables.read_classes(settings.classes), flags['repair']
+        table, out = settings.classes and read_classes(settings.classes), flags['repair']
         table = table or settings.num_class and tables.numbered_classes(settings.num_class)
         done = repair(settings.labels or settings.data, out, table, flags['tolerance'])
         for d in done:
@@ -242,11 +240,15 @@ def tell(settings, flags):
         print(f'{len(done)} labels written to {out}/')
         return 0
     data = load(settings, fast=False)
+    if 'convert' in flags:
+        count = convert(data, flags['convert'])
+        print(f"{count} pictures and labels written to {flags['convert']}/, in CamVid's layout")
+        return 0
     result = examine(data)
     as_json = flags.get('json')
     print(json.dumps(result, ensure_ascii=False, indent=2) if as_json else format_check(result))
     if 'write_classes' in flags and data.classes:
-        tables.write_classes(flags['write_classes'], data.classes)
+        write_classes(flags['write_classes'], data.classes)
     return 0 if result['fit'] else 1
 
 
@@ -280,64 +282,3 @@ def format_check(result):
         lines += [f'  {word}: {line}' for line in found]
     lines = [tables.shown(line, len(line)) for line in lines]  # file names may hold anything
     return '\n'.join([*lines, f'Verdict: {r["verdict"]}.'])
-
-
-def repair(labels, out, table=None, tolerance=16):
-    """Clean index PNGs, their palette the classes' colours, of labels of any format, a folder, a
-    pattern or CamVid's *annot, in a folder `out` that is not there or empty. table: ClassTable;
-    default a class table file beside the labels, else what they hold. tolerance: largest difference
-    of a channel up to which a colour that is no class takes the nearest class of its file's.
-    Returns: [{'file', 'out', 'converted', 'snapped'}]: pixels now stored as another number, and
-        those that were not exactly a class.
-    Raises: InputError, before anything is written, where a value is farther from every class."""
-    out, labels = Path(out), Path(labels)
-    parts = [s for s in ('trainannot', 'valannot', 'testannot') if (labels / s).is_dir()] or ['']
-    jobs = {p: out / part / f'{p.stem}.png' for part in parts for p in list_pictures(labels / part)}
-    if out.is_file() or out.is_dir() and any(out.iterdir()):
-        raise InputError(f'{out}: exists and is not an empty folder; name a new one')
-    twice = [target.stem for target, k in Counter(jobs.values()).items() if k > 1]
-    if twice:
-        raise InputError(f'{labels}: two labels are called {twice[0]}; take one out')
-    stored, path = readers.read_raws(jobs), tables.find_classes(labels, labels.parent)
-    how = ''
-    if not table and path:
-        table = tables.read_classes(path)
-    elif not table:
-        table, how = guess_classes(readers.gather(stored))
-    kinds = readers.recognise(stored, table)[0]
-    for line in readers.contradictions(stored, table, kinds):
-        raise InputError(line)
-    if how.startswith('guessed'):
-        raise InputError(f'{labels}: classes {how}; --write-classes, edit it, then --classes')
-    for s in stored:
-        held, kind = readers.gather([s]), kinds[s.layout]
-        distance = _snapped(held, kind, table)[1]
-        if distance.max() > tolerance:
-            line = readers.complaint(held, distance.argmax(), kind, table)
-            raise InputError(f'{line}; beyond --tolerance {tolerance}')
-    try:
-        for part in parts:
-            (out / part).mkdir(parents=True, exist_ok=True)
-    except OSError as e:
-        raise InputError(f'{out}: can not write there ({e.strerror}); name another') from None
-
-    def rewrite(path):
-        raw = readers.read_raw(path)
-        classes, distance = _snapped(raw, kinds[raw.layout], table)
-        with whole_file(jobs[path], durable=False) as beside:
-            clean = Image.fromarray(classes.astype(np.uint8)[raw.inverse])
-            clean.putpalette(table.palette.tobytes())  # so that it reads the same by any table
-            clean.save(beside)
-        moved, far = (int(raw.counts[m].sum()) for m in (raw.values != classes, distance > 0))
-        return {'file': str(path), 'out': str(jobs[path]), 'converted': moved, 'snapped': far}
-
-    return list(readers.in_threads(rewrite, [*jobs]))
-
-
-def _snapped(stored, kind, table):
-    """(class of each stored value, distance): strangers take the nearest class of the file's."""
-    classes = readers.meaning(stored, kind, table)
-    nearest, far = readers.snap(stored, kind, table)
-    only = np.unique(nearest[far < 9])  # a blend of two can look like a third
-    nearest, far = readers.snap(stored, kind, table, only)
-    return np.where(classes < 0, nearest, classes), np.where(classes < 0, far, 0)

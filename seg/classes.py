@@ -1,22 +1,19 @@
-"""The class table: names, colours and roles; colours <-> indices; the files that tables come in.
+"""The class table: names, colours and roles; colours <-> indices.
 
 No TensorFlow here, so that a data set is checked in seconds.
 """
 
-import csv
 import re
 from collections import namedtuple
 from dataclasses import asdict, dataclass
-from pathlib import Path
 
 import numpy as np
 
 from seg.files import InputError
 
 NO_CLASS = 255  # a pixel that no source pixel supplies: an empty one-hot row
-CLASS_FILES = ('classes.csv', 'class_dict.csv', 'label_colors.txt')
 Unique = namedtuple('Unique', 'values index inverse counts')
-MOST_NAME, MOST_BYTES = 100, 1 << 20  # characters of a class' name, bytes of a table's file
+MOST_NAME = 100  # characters of a class' name
 # What a name may not hold: control characters, line ends, what turns text about, half characters.
 UNPRINTABLE = re.compile('[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]')
 VOID_NAMES = ('void', 'unlabelled', 'unlabeled', 'ignore', 'ignored', 'unknown', "don't care")
@@ -29,6 +26,7 @@ class ClassTable:
     names: tuple
     colours: tuple  # (r, g, b) of 0..255, all different
     roles: tuple
+    codes: tuple = ()  # (value in label files, class or 255) of each, where they are no indices
 
     def __len__(self):
         return len(self.names)
@@ -66,7 +64,8 @@ class ClassTable:
             found = [len(c) if isinstance(c, (list, tuple)) else 'no list' for c in columns]
             found = '{}, {} and {}'.format(*found)
             raise InputError(f'{where}: expected as many names as colours and roles, found {found}')
-        return _checked([(f'{where}, class {i}', *c) for i, c in enumerate(zip(*columns))], where)
+        rows = [(f'{where}, class {i}', *c) for i, c in enumerate(zip(*columns))]
+        return checked_table(rows, where, d.get('codes', ()))
 
 
 # Colours as the SegNet demo paints them. The files hold 0..11; the article counts 13 classes.
@@ -105,50 +104,13 @@ def coloured_classes(rgb, names=None):
     return ClassTable(names or tuple(map(to_hex, colours)), colours, ('scored',) * len(colours))
 
 
-def read_classes(path):
-    """ClassTable of a `classes.csv` (name,r,g,b[,role]), Kaggle's `class_dict.csv` (name,r,g,b) or
-    CamVid's `label_colors.txt` (r g b name); InputError with the line number. Indices follow the
-    lines. A class without a role is void if its name says so, else scored."""
-    try:
-        if Path(path).exists() and not Path(path).is_file():
-            raise OSError('it is no regular file')
-        with open(path, 'rb') as f:
-            text = f.read(MOST_BYTES + 1)
-        if len(text) > MOST_BYTES:
-            raise OSError(f'it has more than {MOST_BYTES} bytes')
-        text = text.decode('utf-8-sig')
-    except (OSError, UnicodeDecodeError) as e:
-        raise InputError(f'{path}: expected a class table as UTF-8 text ({e})') from None
-    comma = next((c for c in ',;' if c in text), None)
-    columns, classes = ('name r g b role' if comma else 'r g b name').split(), []
-    for number, line in enumerate(text.splitlines(), 1):
-        where = f'{path}, line {number}'
-        if len(line) > 10 * MOST_NAME:
-            raise InputError(f'{where}: {len(line)} characters, expected {",".join(columns)}')
-        row = next(csv.reader([line], delimiter=comma)) if comma else line.split(None, 3)
-        row = [field.strip() for field in row]
-        head = [field.lower() for field in row]
-        if not classes and {'name', 'r', 'g', 'b'} <= {*head}:
-            columns, row = head, []
-        if not any(row):
-            continue
-        found = dict.fromkeys(columns, '') | dict(zip(columns, row))
-        name, rgb = found['name'], [found[c] for c in 'rgb']
-        if not name or not all(part.isdecimal() for part in rgb):
-            wanted = f'{",".join(columns)} with r, g, b of 0..255'
-            raise InputError(f'{where}: expected {wanted}, found {shown(line.strip())}')
-        role = found.get('role') or ('void' if name.lower() in VOID_NAMES else 'scored')
-        classes.append((where, name, [*map(int, rgb)], role))
-    return _checked(classes, path)
-
-
 def shown(text, most=40):
     """A text as a terminal may show it: at most so many characters, what is unprintable escaped."""
     text = text if len(text) <= most else f'{text[: most - 1]}…'
     return UNPRINTABLE.sub(lambda c: ascii(c[0])[1:-1], text)
 
 
-def _checked(classes, where):
+def checked_table(classes, where, codes=()):
     """ClassTable of (place in its file, name, colour, role) of each class; InputError with the
     place of what is wrong."""
     if not 0 < len(classes) < 256:
@@ -173,24 +135,14 @@ def _checked(classes, where):
     _, names, colours, roles = zip(*classes)
     if {*roles} == {'void'}:
         raise InputError(f'{where}: every class is void; give one at least the role scored')
-    return ClassTable(names, tuple(map(tuple, colours)), roles)
-
-
-def find_classes(*folders):
-    """Path of the first class table (CLASS_FILES) in these folders, or None."""
-    return next((p for f in folders for n in CLASS_FILES if (p := Path(f) / n).is_file()), None)
-
-
-def write_classes(path, table):
-    """Write `classes.csv`; InputError where the file exists or can not be written."""
-    rows = [(n, *c, r) for n, c, r in zip(table.names, table.colours, table.roles)]
     try:
-        with open(path, 'x', encoding='utf-8', newline='') as f:
-            csv.writer(f).writerows([('name', 'r', 'g', 'b', 'role'), *rows])
-    except OSError as e:
-        if not isinstance(e, FileExistsError):
-            Path(path).unlink(missing_ok=True)  # a part of it would stand in the way next time
-        raise InputError(f'{path}: class table not written ({e.strerror}); name another') from None
+        codes = tuple((int(value), int(index)) for value, index in codes)
+    except (TypeError, ValueError):
+        codes = ((-1, 0),)
+    known = {*range(len(classes)), NO_CLASS}
+    if any(not 0 <= value < 2**16 or index not in known for value, index in codes):
+        raise InputError(f'{where}: expected codes of pixel values and class indices')
+    return ClassTable(names, tuple(map(tuple, colours)), roles, codes)
 
 
 def pack(rgb):

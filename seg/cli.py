@@ -32,26 +32,33 @@ RUN = {  # of those that begin a run
     '--config': dict(metavar='FILE', help="another run's settings.json; flags go over it"),
     '--resume': dict(nargs='?', const='', metavar='RUN', help='go on with the last, or log/RUN'),
 }
+FOLDER = {'folder': dict(nargs='?', help='same as --data')}
 OWN = {  # of one verb alone
-    'preview': {
+    'train': FOLDER,
+    'preview': FOLDER
+    | {
         '--batches': SWITCH | dict(help='instead, the first batches that training will see'),
         '--page': dict(
             type=PAGE, metavar='FILE', default='preview.png', help='default preview.png'
         ),
     },
     'predict': {
-        'pictures': dict(nargs='*', default=[], help='files, folders, globs (default DATA/test)'),
+        'pictures': dict(
+            nargs='*', default=[], help='files, folders, globs (default the test ones)'
+        ),
     },
-    'evaluate': {
+    'evaluate': FOLDER
+    | {
         '--masks': dict(metavar='FOLDER', help='score these masks instead of a model'),
         '--scores': dict(type=file_name('.json'), metavar='FILE', help='default scores.json'),
         '--report': dict(nargs='?', const='report.html', metavar='FILE', help='also write the page')
         | dict(type=file_name('.html')),
     },
-    'check': {
-        'folder': dict(nargs='?', help='same as --data'),
+    'check': FOLDER
+    | {
         '--json': SWITCH | dict(help='the result for programs'),
         '--write-classes': dict(metavar='FILE', help='write the class table found, to edit'),
+        '--convert': dict(metavar='OUT', help="write all of it to OUT in CamVid's layout"),
         '--repair': dict(metavar='OUT', help='write clean index PNGs of all labels to OUT'),
         '--tolerance': dict(type=settings.number(int, 0, 255), default=16, metavar='N')
         | dict(help='repair: how far a colour may be from its class (default 16)'),
@@ -68,6 +75,8 @@ class OneLineParser(argparse.ArgumentParser):
         for word in argv:  # before argparse takes a misspelt flag's value for a verb
             if word.startswith('--') and word.split('=')[0] not in self.words():
                 self.error(f'no such flag: {word}')
+        if argv and os.path.isdir(argv[0]) and argv[0] not in VERBS:
+            argv = ['--data', *argv]
         return super().parse_args(argv)
 
     def words(self):
@@ -172,6 +181,8 @@ def _run(argv, presets, verbs, doc):
     if note := settings.version_note():
         print(note, file=sys.stderr)
     verb, folder = flags.get('verb'), None
+    if place := flags.pop('folder', None):
+        flags['data'] = place
     if verb == 'sample':  # on these data whatever the preset
         drawn = presets['sample']
         flags = {'data': drawn['data'], 'model': drawn['model'], 'preset': 'sample'} | flags

@@ -1,4 +1,4 @@
-"""Files: what is wrong in one line, writing all of one or nothing, finding, pairing by name."""
+"""Files: what is wrong in one line, writing all of one or nothing, finding."""
 
 import difflib
 import errno
@@ -8,7 +8,6 @@ import os
 import re
 import shutil
 import time
-import unicodedata
 from contextlib import contextmanager, suppress
 from itertools import count
 from pathlib import Path
@@ -20,7 +19,7 @@ except ImportError:  # Windows
 
     fcntl = None
 
-PICTURES = ('.png', '.jpg', '.jpeg', '.tif', '.tiff', '.bmp')
+PICTURES = ('.png', '.jpg', '.jpeg', '.tif', '.tiff', '.bmp', '.gif', '.webp')
 MARK = 'unet-camvid'  # in the first 2048 bytes of every file that this program writes for people
 # As it stands in JSON, PNG, JPEG and HTML: the name alone may be that of a folder in a path.
 MARKS = (b'{\n "program": "', b'Software\0', b'\xff\xfe\0\r', b'name="generator" content="')
@@ -230,13 +229,6 @@ def list_pictures(source, expected='a folder or a pattern of pictures'):
     return files
 
 
-def find_pictures(paths):
-    """Files, folders and globs -> picture files; InputError for what matches none."""
-    expected = 'a picture, a folder or a glob'
-    found = [[p] if p.is_file() else list_pictures(p, expected) for p in map(Path, paths)]
-    return [*dict.fromkeys(path for files in found for path in files)]
-
-
 def unique_names(files, occupied=lambda name, file: False):
     """The stem of each file; what would be the same file name, on any disk, gets -2, -3, ...;
     occupied: whether a name is another's already."""
@@ -253,44 +245,6 @@ def unique_names(files, occupied=lambda name, file: False):
             name = next(others)
         names[name.casefold()] = name
     return [*names.values()]
-
-
-_WORD = 'masks?|labels?|labelids|trainids|l|gt|gtfine|seg|segmentation|annot|annotations?'
-_WORD += '|images?|img|colou?r|rgb|sat|leftimg8bit'
-_WORD = re.compile(rf'^(?:{_WORD})[-_. ]|(?:[-_. ](?:{_WORD}))+$', re.IGNORECASE)
-
-
-def _by_name(files, others):
-    """{stem: file}; a stem that none of `others` has is without words such as _mask."""
-    stems = [[unicodedata.normalize('NFC', p.stem) for p in paths] for paths in (files, others)]
-    exact, named = set(stems[1]), {}
-    for path, stem in zip(files, stems[0]):
-        key = stem if stem in exact else _WORD.sub('', stem) or stem
-        if key in named:
-            raise InputError(f'{path}: the same name as {named[key].name}; take one of them out')
-        named[key] = path
-    return named
-
-
-def match_files(images, labels):
-    """([(image, label)], [complaints]): files of two sources whose stems are the same, or are when
-    words such as _mask, _label, _L or _image are taken off."""
-    pictures, masks = list_pictures(images), list_pictures(labels)
-    if pictures == masks:
-        raise InputError(f'{images}: images and labels are the same files; name two sources')
-    found = set(masks)
-    pictures = [p for p in pictures if p not in found]  # '*.png' beside '*_mask.png'
-    x, y, complaints = _by_name(pictures, masks), _by_name(masks, pictures), []
-    for ours, theirs, what in ((x, y, f'label in {labels}'), (y, x, f'image in {images}')):
-        alone = sorted(ours.keys() - theirs.keys())
-        if alone:
-            more = f' ({len(alone)} such files)' if alone[1:] else ''
-            same = [name for name in theirs if name.casefold() == alone[0].casefold()]
-            near = same or difflib.get_close_matches(alone[0], theirs, 1)
-            hint = f'; the nearest name is {theirs[near[0]].name}' if near else ''
-            hint += ', which differs in upper and lower case: rename one' if same else ''
-            complaints.append(f'{ours[alone[0]]}: no {what} of the same name{more}{hint}')
-    return [(x[k], y[k]) for k in sorted(x.keys() & y.keys())], complaints
 
 
 def split(pairs, fraction, seed=0, group=lambda pair: pair[0].stem):

@@ -5,7 +5,7 @@ import os
 import shutil
 from collections import deque, namedtuple
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 
@@ -18,7 +18,6 @@ from seg.files import (
     InputError,
     check_target,
     copy_whole,
-    find_pictures,
     folders_of,
     is_ours,
     make_folder,
@@ -30,7 +29,7 @@ from seg.readers import read_image, read_label, to_bytes
 from seg.runs import BEST, read_progress
 from seg.settings import versions
 from seg.sizes import resize
-from seg.sources import load
+from seg.sources import find_pictures, load
 
 # A picture to paint: file; read: -> image; truth: -> label (H, W), or None; label: its file.
 Job = namedtuple('Job', 'file read truth label')
@@ -253,7 +252,10 @@ def paint_and_score(model, data, folder, settings):
 
 def paint_files(model, path, pictures, settings):
     """Masks of files, folders or globs, into predicted/<model>/ or settings.output."""
-    files = find_pictures(pictures or [settings.images or Path(settings.data) / 'test'])
+    test = Path(settings.data) / 'test'
+    if not (pictures or settings.images or test.is_dir() or Path(settings.data).is_dir()):
+        raise InputError(f'{test}: expected a folder of pictures, found nothing; name pictures')
+    files = find_pictures(pictures or [settings.images or (test if test.is_dir() else test.parent)])
     name = path.parent.name if path.name == BEST else path.stem
     about, folder = model.about, settings.output or Path('predicted') / name
     learned = [about.settings.get(which) for which in ('images', 'labels')]
@@ -269,6 +271,13 @@ def evaluate(settings, flags, model=None, path=None):
     for written in filter(None, (target, page)):
         check_target(written)
     about = model and model.about
+    if 'val_split' not in flags:  # of what it was trained on, what it was validated on; else all
+        learned = about.settings if about else {}
+        same = all(learned.get(k) == getattr(settings, k) for k in ('data', 'images', 'labels'))
+        share, seed = learned.get('val_split'), learned.get('seed')
+        same &= isinstance(share, float) and 0 <= share < 1 and isinstance(seed, int)
+        kept = {'val_split': share, 'seed': seed} if same else {'val_split': 0}
+        settings = replace(settings, **kept)
     data = load(settings, classes=about and about.classes, prefer=about and about.formats)
     if data.errors:
         raise InputError(data.errors[0])

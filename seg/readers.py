@@ -14,16 +14,18 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from seg.classes import NO_CLASS, TWO_CLASSES, hex_of, lookup, pack, to_hex, unique_labels, unpack
 from seg.files import InputError
+from seg.shapes import Drawn
 
 MAX_PIXELS = 2**26  # 8192 x 8192; a file that declares more is refused before memory is taken
 FORMATS = ('PNG', 'JPEG', 'TIFF', 'BMP', 'GIF', 'WEBP', 'PPM')  # an EPS would be a program
 warnings.simplefilter('ignore', Image.DecompressionBombWarning)  # MAX_PIXELS is the stricter limit
 EIGHT_BITS = None  # the intensity range of a set of 8 bits: its type's
 LAYOUTS = {'1': 'bit', 'P': 'palette', 'RGB': 'rgb', 'L': 'grey'}  # of modes; deep ones are grey
-# How each layout can be read; where two readings serve alike, the first is taken.
-PLAIN = ['0/255', 'index', 'colour', 'index x 255']
-KINDS = {'bit': ['index', 'colour'], 'grey': PLAIN, 'rgb': PLAIN}
-KINDS['palette'] = ['colour', 'grey', 'index']
+# How each layout can be read; where two readings serve alike, the first is taken. code: as the
+# class table's codes say; name: drawn from a tool's file, by the names in it.
+PLAIN = ['0/255', 'code', 'index', 'colour', 'index x 255']
+KINDS = {'bit': ['index', 'colour'], 'grey': PLAIN, 'rgb': PLAIN, 'drawn': ['name']}
+KINDS['palette'] = ['colour', 'grey', 'code', 'index']
 WHITE_FIRST = TWO_CLASSES.colours[::-1]
 
 # What one label file stores. values: grey value, palette index, or for rgb the grey value (-1 for a
@@ -126,7 +128,14 @@ def viewable(path):
 
 
 def read_raw(path):
-    """RawLabel of one label file; InputError where its pixels can not be labels."""
+    """RawLabel of one label file or Drawn; InputError where its pixels can not be labels."""
+    if isinstance(path, Drawn):
+        try:
+            found = unique_labels(path.plane())
+        except InputError as e:
+            raise InputError(f'{path}: {e}') from None
+        values = found.values.astype(np.int64)
+        return _raw(path, 'drawn', 'drawn', False, values, values * 0x10101, found)
     picture = open_picture(path)
     mode, rawmode, lossy = picture.mode, picture.info['rawmode'], picture.format in ('JPEG', 'MPO')
     fault = ''
@@ -145,7 +154,7 @@ def read_raw(path):
     if fault:
         raise InputError(f'{path}: {fault}')
     found = unique_labels(plane)
-    values, inverse = found.values, found.inverse
+    values = found.values
     if values.dtype.kind == 'f' and (values % 1 != 0).any():
         raise InputError(f'{path}: holds fractions; expected whole class indices')
     colours = values = (pack(values) if layout == 'rgb' else values).astype(np.int64)
@@ -159,6 +168,11 @@ def read_raw(path):
         colours = colours[values]
     else:
         colours = np.where((values >= 0) & (values < 256), values * 0x10101, -1)
+    return _raw(path, layout, mode, lossy, values, colours, found)
+
+
+def _raw(path, layout, mode, lossy, values, colours, found):
+    inverse = found.inverse
     h, w = inverse.shape
     held = colours[inverse[np.arange(32)[:, None] * h // 32, np.arange(48) * w // 48]]
     sample = (held.ravel() * 2654435761 >> 24).astype(np.uint8)
@@ -199,7 +213,12 @@ def meaning(stored, kind, table):
         return np.where((values == 0) | (values > 256 - n) & (values < 256), -values & 255, -1)
     if kind == 'grey':  # a grey palette written by an optimiser: its grey is the index
         values = np.where(colours == (colours & 255) * 0x10101, colours & 255, -1)
+    if kind == 'code':
+        known = dict(table.codes) | ({} if NO_CLASS in dict(table.codes) else {NO_CLASS: NO_CLASS})
+        return np.array([known.get(v, -1) for v in values.tolist()], np.int64)
     known = (values >= 0) & ((values < n) | (values == NO_CLASS))
+    if kind == 'name':
+        return np.where(known, values, -1)
     if table.colours == WHITE_FIRST:  # 0 is black and 1 white all the same
         values = np.where(values < 2, 1 - values, values)
     return np.where(known, values, -1)
@@ -217,6 +236,7 @@ def recognise(raws, table, prefer=None):
         unfit = {'0/255'} if len(table) != 2 or table.colours == WHITE_FIRST else set()
         if {*held.values.tolist()} <= {0, 255} or meaning(held, 'index x 255', table).min() < 0:
             unfit.add('index x 255')
+        unfit |= {'index', 'index x 255'} if table.codes else {'code'}
         kinds = [k for k in KINDS[layout] if k not in unfit]
         tell = {*meaning(held, 'colour', table).tolist()} - {-1, NO_CLASS}
         if layout != 'palette' and not table.numbered and (table.all_grey or len(tell) > 1):
@@ -251,7 +271,7 @@ def contradictions(raws, table, formats):
         held = gather(raws, layout)
         plain, white = {*held.values.tolist()}, 0xFFFFFF if layout == 'bit' else 0x10101
         both = any({1, 255} <= {*s.values.tolist()} for s in held.raws)
-        if {1, 255} <= plain <= {0, 1, 255} and n <= 2 and not both:
+        if {1, 255} <= plain <= {0, 1, 255} and n <= 2 and not both and kind != 'name':
             a, b = (next(s.path for s in held.raws if v in s.values) for v in (1, 255))
             yield f'{b}: 0 and 255, but {a}: 0 and 1; is 255 foreground or no class?'
         colours = held.values * white if layout == 'bit' else held.colours
@@ -266,6 +286,29 @@ def contradictions(raws, table, formats):
             line = f'{path}: value {held.values[i]} at row {y}, column {x} has the colour of {name}'
             line += f', {hex_of(colours[i])}, but the number of {other}; which is it? '
             yield f'{line}Order the class table as the values are, or give {name} another colour'
+
+
+def binary(path):
+    """bool (H, W) of a mask of one class: where it is not black, or not index 0."""
+    raw = read_raw(path)
+    own = (
+        raw.colours if raw.layout in ('rgb', 'palette') and (raw.colours == 0).any() else raw.values
+    )
+    return (own != 0)[raw.inverse]
+
+
+def first_channel(path):
+    """uint8 (H, W): the first channel of a 16-bit RGB PNG, of which Pillow keeps the upper 8 bits
+    alone; InputError for another file, or values above 255."""
+    import tensorflow as tf
+
+    try:
+        plane = tf.io.decode_png(tf.io.read_file(str(path)), dtype=tf.uint16).numpy()[..., 0]
+    except tf.errors.OpError as e:
+        raise InputError(f'expected a PNG of 16 bits a colour ({e.message[:80]})') from None
+    if plane.max(initial=0) > NO_CLASS:
+        raise InputError(f'value {plane.max()}, expected classes below {NO_CLASS}')
+    return plane.astype(np.uint8)
 
 
 def read_raws(files):

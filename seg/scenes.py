@@ -11,8 +11,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw, ImageFilter
 
-from seg.classes import CAMVID, write_classes
+from seg.classes import CAMVID
 from seg.files import InputError, make_folder, not_written
+from seg.tablefiles import write_classes
 
 SKY, BUILDING, POLE, ROAD, PAVEMENT, TREE, SIGN, FENCE, CAR, PERSON, BICYCLIST, VOID = range(12)
 

@@ -70,10 +70,14 @@ class Settings:
     """Every setting of a run. The defaults are the article's; --help prints the texts."""
 
     preset: str = knob('article', None, '')
-    data: str = knob('CamVid', 'FOLDER', 'with train, trainannot, val, valannot, test[, testannot]')
+    data: str = knob('CamVid', 'FOLDER', 'pictures and labels as any tool leaves them')
     images: str = knob(None, 'WHERE', 'pictures of your own: a folder or a pattern ...')
     labels: str = knob(None, 'WHERE', '... and their labels, of the same names')
-    val_split: float = knob(None, number(float, 0.01, 0.99), 'share kept for validation, if no val')
+    val_images: str = knob(None, 'WHERE', 'pictures to validate on ...')
+    val_labels: str = knob(None, 'WHERE', '... and their labels')
+    train_list: str = knob(None, 'FILE', 'a picture a line, or a picture and its label ...')
+    val_list: str = knob(None, 'FILE', '... and those to validate on')
+    val_split: float = knob(0.2, number(float, 0, 0.99), 'share kept for validation, if no val')
     classes: str = knob(None, 'FILE', 'name,r,g,b[,role] a line (default classes.csv by the data)')
     num_class: int = knob(None, number(int, 1, 255), 'classes, without a table; 1: one sigmoid')
     size: tuple = knob(None, height_width, "network's input (default the pictures' own size)")

@@ -14,13 +14,14 @@ import numpy as np
 from PIL import Image
 
 from seg import classes as tables
-from seg import readers
-from seg.files import InputError, list_pictures, match_files, split
+from seg import layouts, readers
+from seg.files import PICTURES, InputError, list_pictures, split
+from seg.pairing import without_labels
 from seg.sizes import SizeRule
+from seg.tablefiles import find_classes, read_classes
 
 FAST_LABELS = 500  # labels read before a training starts; each is checked again when it is used
 KEPT_BYTES = 512 << 20  # of labels read then, which training need not decode again
-SPLITS = ('train', 'val', 'test')
 Glance = namedtuple('Glance', 'shape mode turned top digest cut')
 
 
@@ -70,7 +71,7 @@ class DataSet:
 
     def scored(self):
         """(split, pairs) to score: test where it is labelled, else val, else all there is."""
-        for name in reversed(SPLITS):
+        for name in ('test', 'val', 'train'):
             pairs = [pair for pair in self.pairs(name) if pair[1]]
             if pairs:
                 return name, pairs
@@ -78,34 +79,57 @@ class DataSet:
 
 
 def _find(settings):
-    """The DataSet that `settings` name, of which only the pairs are known yet."""
-    images, labels, data = settings.images, settings.labels, Path(settings.data)
+    """(DataSet that `settings` name, of which only the pairs are known yet; Found)."""
+    images, labels, root = settings.images, settings.labels, Path(settings.data)
     if bool(images) != bool(labels):
         missing = '--labels' if images else '--images'
         raise InputError(f'expected both --images and --labels, {missing} is missing')
-    found, where, layout = {'train': (images, labels)}, f'{images}, {labels}', 'two folders'
-    if not images:
-        found = {s: (data / s, data / f'{s}annot') for s in SPLITS if (data / s).is_dir()}
-        where, layout = str(data), "CamVid's folders"
-    if not found:
-        held = sorted(p.name for p in data.iterdir()) if data.is_dir() else ['no such folder']
-        line = f'{data}: expected train and trainannot in it, found '
-        line += f'{", ".join(held[:9]) or "nothing"}; --data, or --images and --labels, name others'
-        raise InputError(f'{line}; `main.py download` fetches CamVid, `main.py sample` needs none')
-    pairs, errors, notes = {}, [], []
-    for name, (images, labels) in found.items():
-        pairs[name] = []
-        try:
-            if name == 'test' and not labels.is_dir():  # test labels may be missing
-                pairs[name] = [(p, None) for p in list_pictures(images)]
-            else:
-                pairs[name], wrong = match_files(images, labels)
-                errors += wrong
-        except InputError as e:
-            errors.append(str(e))
-    if 'val' not in pairs and settings.val_split and len(pairs.get('train', ())) > 1:
-        pairs['train'], pairs['val'], notes = hold_out(pairs['train'], settings)
-    return DataSet(where, layout, pairs, errors=errors, notes=notes)
+    if bool(settings.val_images) != bool(settings.val_labels):
+        missing = '--val-labels' if settings.val_images else '--val-images'
+        raise InputError(f'expected both --val-images and --val-labels, {missing} is missing')
+    if images:
+        found = layouts.of_sources('two folders', {'train': (images, labels)})
+        where = f'{images}, {labels}'
+    elif settings.train_list:
+        found, where = layouts.of_lists(root, {'train': settings.train_list}), str(root)
+    else:
+        found, where = layouts.find_layout(root), str(root)
+    splits, errors, notes = dict(found.splits), [*found.errors], [*found.notes]
+    more = settings.val_images and layouts.of_sources(
+        '', {'val': (settings.val_images, settings.val_labels)}
+    )
+    more = more or settings.val_list and layouts.of_lists(root, {'val': settings.val_list})
+    if more:
+        splits['val'] = more.splits['val']
+        errors += more.errors
+        taken = {image for image, _ in splits['val']}
+        splits['train'] = [pair for pair in splits.get('train', ()) if pair[0] not in taken]
+    if 'val' not in splits and settings.val_split and len(splits.get('train', ())) > 1:
+        splits['train'], splits['val'], lines = hold_out(splits['train'], settings)
+        notes += lines
+    about = dict(errors=few(errors), warnings=[*found.warnings], notes=notes)
+    return DataSet(where, found.layout, splits, **about), found
+
+
+def find_pictures(paths):
+    """Files, folders and globs -> picture files, without the labels among them; of the folder of a
+    data set its test pictures, or all. InputError for what matches none."""
+    found = []
+    for path in map(Path, paths):
+        if path.is_file():
+            found.append(path)
+            continue
+        inside = path.is_dir() and any(p.suffix.lower() in PICTURES for p in path.iterdir())
+        if path.is_dir() and not inside:
+            try:
+                splits = layouts.find_layout(path).splits
+                found += [image for image, _ in splits.get('test') or sum(splits.values(), [])]
+                continue
+            except InputError:
+                pass
+        files = list_pictures(path, 'a picture, a folder or a glob')
+        found += without_labels(files) if path.is_dir() else files
+    return [*dict.fromkeys(found)]
 
 
 def hold_out(pairs, settings):
@@ -128,7 +152,8 @@ def hold_out(pairs, settings):
         note = f'validation: whole groups, of {count} by name, the first {first}...'
         return *split(pairs, share, seed, group), [note]
     if not alike:
-        return *split(pairs, share, seed), []
+        parts = split(pairs, share, seed)
+        return *parts, [f'validation: {len(parts[1])} of {len(pairs)} pictures, drawn by lot']
     n = len(pairs) - min(max(round(len(pairs) * share), 1), len(pairs) - 1)
     note = 'neighbours look alike, as frames of a video and slices do: validation is '
     note += f'the last {len(pairs) - n} in order; those at the border still know one another'
@@ -247,12 +272,11 @@ def guess_classes(held):
     return tables.coloured_classes(np.unique(ends, axis=0)), f'{how} {total} colours'
 
 
-def _decide_classes(settings, data):
+def _decide_classes(settings, data, found):
     """(ClassTable or None, where it is from): of a file, CamVid's, of --num-class, or guessed."""
-    folders, raws, n, camvid = [settings.data], data.raws(), settings.num_class, False
-    if settings.images:
-        folders = [settings.labels, Path(settings.labels).parent, settings.images]
-    path = settings.classes or tables.find_classes(*folders)
+    raws, n, camvid, path = data.raws(), settings.num_class, False, settings.classes
+    if settings.images and not path:
+        path = find_classes(settings.labels, Path(settings.labels).parent, settings.images)
     if raws:  # CamVid's tell by their frames' names: twelve classes alone may be anybody's
         held = readers.gather(raws)
         frames = [bool(tables.CAMVID_FRAME.match(image.name)) for image, _ in data.pairs()]
@@ -260,7 +284,9 @@ def _decide_classes(settings, data):
         camvid = np.mean(frames) > 0.9 and own > 0.99 * held.counts.sum()  # the rest is a fault
         camvid &= all(s.layout == 'grey' for s in raws)
     if path:
-        table, how = tables.read_classes(path), str(path)
+        table, how = read_classes(path), str(path)
+    elif found.classes:
+        table, how = found.classes, found.classes_from
     elif camvid:
         table, how = tables.class_table(12 if n == 12 else 13), "CamVid's"
     elif n:
@@ -316,13 +342,16 @@ def load(settings, fast=True, classes=None, prefer=None):
     """The DataSet that `settings` name; InputError where there is none or its class table is wrong.
     What is wrong with files is in its `errors`. fast: look at headers and FAST_LABELS labels, not
     at every pixel. classes, prefer: class table and label formats of a model to be scored."""
-    data, how = _find(settings), 'the model'
+    (data, found), how = _find(settings), 'the model'
+    if found.legend:
+        table = classes or settings.classes and read_classes(settings.classes) or found.classes
+        found.legend.map_to(table, data.where)
     if 'val' not in data.splits:
         data.warnings.append('no validation pictures: add a val folder, or --val-split 0.2')
     _look(data, fast)
     if classes is None:
-        classes, how = _decide_classes(settings, data)
-    elif settings.classes and tables.read_classes(settings.classes) != classes:
+        classes, how = _decide_classes(settings, data, found)
+    elif settings.classes and read_classes(settings.classes) != classes:
         raise InputError(f'{settings.classes}: other classes than the model has; leave it out')
     raws = data.raws()
     formats, doubts = readers.recognise(raws, classes, prefer)

@@ -8,7 +8,8 @@ import numpy as np
 from PIL import Image
 
 from seg.classes import ClassTable
-from seg.files import InputError, match_files
+from seg.files import InputError
+from seg.pairing import match_files
 
 FIVE = ClassTable(
     ('ground', 'wall', 'roof', 'tree', '天空'),

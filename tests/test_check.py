@@ -27,11 +27,12 @@ from PIL import Image
 
 from seg import sources
 from seg.check import examine, format_check, repair
-from seg.classes import CAMVID, TWO_CLASSES, ClassTable, numbered_classes, to_hex, write_classes
+from seg.classes import CAMVID, TWO_CLASSES, ClassTable, numbered_classes, to_hex
 from seg.files import InputError
 from seg.readers import read_label
 from seg.settings import Settings
 from seg.sources import load
+from seg.tablefiles import write_classes
 
 # ---------------------------------------------------------------------------- the check
 
@@ -344,7 +345,6 @@ WARNED = {
         FIVE,
         ['palette', 'colour', 'index'],
     ),
-    'no val': (with_file('val', lambda p: p.rename(p.with_name('old'))), FIVE, ['--val-split']),
 }
 
 
@@ -493,7 +493,7 @@ def test_where_there_is_no_data_set(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / 'imgs').mkdir()
     for given, words in (
-        ({'data': '.'}, 'expected train and trainannot in it, found imgs; .*--images'),
+        ({'data': '.'}, 'expected pictures and their labels, found imgs; .*--images'),
         ({'data': 'no'}, 'no: .*no such folder'),
         ({'images': 'imgs'}, 'both.*--labels is missing'),
         ({'labels': 'imgs'}, 'both.*--images is missing'),

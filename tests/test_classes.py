@@ -17,19 +17,17 @@ from seg.classes import (
     TWO_CLASSES,
     ClassTable,
     class_table,
-    find_classes,
     from_hex,
     indices_to_colours,
     lookup,
     numbered_classes,
     pack,
-    read_classes,
     shown,
     to_hex,
     unique_labels,
-    write_classes,
 )
 from seg.files import InputError
+from seg.tablefiles import find_classes, read_classes, write_classes
 
 
 @st.composite

@@ -14,12 +14,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from labelled import pair_files, touch
 
-from seg import files
+from seg import pairing
 from seg.files import (
     MARK,
     InputError,
     check_target,
-    find_pictures,
     folders_of,
     is_locked,
     is_ours,
@@ -35,6 +34,7 @@ from seg.files import (
     whole_file,
     write_json,
 )
+from seg.sources import find_pictures
 
 OURS, THEIRS = f'<meta name="generator" content="{MARK}">', 'a letter'
 
@@ -368,11 +368,12 @@ def test_twenty_thousand_pairs(tmp_path, monkeypatch):
     named = {'i': images}
     for folder, form in (('m', 'm/{}_mask.png'), ('o', 'o/other_{}.png')):
         named[folder] = [Path(form.format(p.stem)) for p in images]
-    monkeypatch.setattr(files, 'list_pictures', lambda source: named[source])
+    named['o'][0] = Path('o/yet another.png')
+    monkeypatch.setattr(pairing, 'list_pictures', lambda source: named[source])
     start = time.process_time()
-    pairs, complaints = files.match_files('i', 'm')
+    pairs, complaints = pairing.match_files('i', 'm')
     assert pairs == [*zip(images, named['m'])] and complaints == []
-    pairs, complaints = files.match_files('i', 'o')
+    pairs, complaints = pairing.match_files('i', 'o')
     assert pairs == [] and len(complaints) == 2 and '(20000 such files)' in complaints[0]
     assert time.process_time() - start < 8
 

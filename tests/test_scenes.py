@@ -6,11 +6,12 @@ from PIL import Image
 from sklearn.ensemble import RandomForestClassifier
 
 from seg import scenes
-from seg.classes import CAMVID, read_classes
+from seg.classes import CAMVID
 from seg.files import InputError
 from seg.scenes import draw_camvid, draw_scene
 from seg.settings import Settings
 from seg.sources import load
+from seg.tablefiles import read_classes
 
 SCORED = CAMVID.scored
 

@@ -1,0 +1,560 @@
+"""What labelling tools write into one folder: labelme, COCO, YOLO, CVAT, Label Studio, Supervisely.
+
+Each function takes a Tree and gives a Found, or None where nothing of its tool is there. A tool's
+own rule says what lies on top and what is no class; the class names of a whole set stand in one
+stable order, what no shape covers first.
+"""
+
+import json
+import math
+import re
+from collections import namedtuple
+from functools import partial
+from pathlib import Path
+from xml.etree import ElementTree
+
+import numpy as np
+
+from seg import tablefiles
+from seg.classes import VOID_NAMES, ClassTable, from_hex, numbered_classes, shown
+from seg.files import InputError
+from seg.pairing import split_of
+from seg.readers import open_picture
+from seg.shapes import (
+    MOST,
+    Drawn,
+    Legend,
+    Shape,
+    area,
+    bitmap,
+    brush,
+    coco_runs,
+    fault,
+    outside,
+    paint,
+)
+
+# splits: {name: [(image path, label path or Drawn)]}; legend: of what is drawn; faults: of files
+FIELDS = 'layout why splits classes classes_from errors warnings notes legend'
+Found = namedtuple('Found', FIELDS, defaults=(None, '', (), (), (), None))
+GROUNDS = ('background', '_background_', '__background__', 'bg')
+IGNORED = ('__ignore__',)
+
+
+class Sheet:
+    """Collects the labels of a set that one tool drew, and what is wrong with them."""
+
+    def __init__(self, layout, why, tree):
+        self.layout, self.why, self.tree, self.rows = layout, why, tree, []
+        self.errors, self.beyond, self.alone = [], [], 0
+
+    def add(self, split, image, file, size, shapes, part=''):
+        """One label. Shapes that can not be drawn are an error with file and place."""
+        height, width = size
+        if not 0 < height <= 2**16 or not 0 < width <= 2**16:
+            self.errors.append(f'{file}: a picture of {height}x{width} pixels; label it again')
+            return
+        good = []
+        for i, shape in enumerate(shapes, 1):
+            wrong = fault(shape, height, width)
+            if wrong:
+                name = shown(str(shape.name))
+                part_of = f' of {part}' if part else ''
+                self.errors.append(f'{file}: shape {i}{part_of}, {name}: {wrong}')
+            elif outside(shape, height, width):
+                self.beyond.append(f'{file}, shape {i}')
+            good += [] if wrong else [shape]
+        self.rows.append((split, image, file, (height, width), good, part))
+
+    def image(self, named, file):
+        """Path of a picture that a file names, or None, which is an error."""
+        found = self.tree.picture(named, file)
+        if not found:
+            line = f'{file}: names the picture {shown(named)}, which is not in {self.tree.root}'
+            self.errors.append(f'{line}; put it there')
+        return found
+
+    def found(self, names=(), colours=None, ordered=False):
+        """The Found. names: all classes in the tool's order, background first or not at all; those
+        that are drawn, sorted, where it has none. colours: {name: (r, g, b)}."""
+        drawn = {shape.name for row in self.rows for shape in row[4]} - {None, *GROUNDS}
+        names = [name for name in names if name not in IGNORED]
+        ground = next((name for name in names if name.casefold() in GROUNDS), 'background')
+        rest = [name for name in names if name.casefold() not in GROUNDS]
+        rest += sorted(drawn - {*rest, ground})
+        if len(rest) > MOST:
+            raise InputError(
+                f'{self.tree.root}: {len(rest)} classes, at most {MOST} are trained on'
+            )
+        legend, given = Legend([ground, *rest]), numbered_classes(max(len(rest) + 1, 3)).colours
+        legend.places |= dict.fromkeys(GROUNDS, 0)
+        splits = {}
+        for split, image, file, size, shapes, part in self.rows:
+            draw = partial(paint, *size, shapes, legend.places)
+            splits.setdefault(split, []).append((image, Drawn(file, draw, legend, part)))
+        own = [(colours or {}).get(name) for name in legend.names]
+        if own[0] is None and None not in own[1:] and (0, 0, 0) not in own:
+            own[0] = (0, 0, 0)
+        own = own if None not in own and len({*own}) == len(own) else given[: len(own)]
+        roles = ['void' if name.casefold() in VOID_NAMES else 'scored' for name in legend.names]
+        table = ClassTable(tuple(legend.names), tuple(own), tuple(roles))
+        notes = [f'{self.alone} pictures without a label file are left out'] * bool(self.alone)
+        warnings = []
+        if self.beyond:
+            line = 'shapes that reach out of their picture, cut off there'
+            warnings = [f'{line}: {len(self.beyond)} (first: {self.beyond[0]})']
+        how = f'{self.layout}: {len(names)} classes named' if names else f'names in {self.layout}'
+        return Found(
+            self.layout, self.why, splits, table, how, self.errors, warnings, notes, legend
+        )
+
+
+def read_any(path):
+    """What a JSON file holds; InputError where it is damaged."""
+    try:
+        with open(path, 'rb') as f:
+            return json.loads(f.read())
+    except (OSError, ValueError, RecursionError) as e:
+        why = ' '.join(str(e).split())[:100]
+        raise InputError(
+            f'{path}: damaged JSON ({why}); replace the file, or take it out'
+        ) from None
+
+
+def kind_of(content):
+    """Which tool's JSON this is, or ''."""
+    if isinstance(content, list):
+        first = content[0] if content and isinstance(content[0], dict) else {}
+        tasks = {'annotations', 'completions', 'predictions'} & {*first} and 'data' in first
+        small = any(_results(value) for value in first.values())
+        return 'Label Studio' if tasks or small else ''
+    keys = {*content} if isinstance(content, dict) else set()
+    if {'shapes', 'imagePath'} <= keys:
+        return 'labelme'
+    if {'images', 'annotations'} <= keys:
+        return 'COCO'
+    if {'objects', 'size'} <= keys:
+        return 'Supervisely'
+    return ''
+
+
+def points_of(values):
+    """float32 (n, 2) of points in a file, none where they are no numbers."""
+    try:
+        return np.array(values, np.float32).reshape(-1, 2)
+    except (TypeError, ValueError):
+        return np.zeros((0, 2), np.float32)
+
+
+def header_size(path):
+    """(height, width) of a picture, upright, from its header."""
+    picture = open_picture(path, decode=False)
+    turned = picture.info['turned'] > 4 and picture.format != 'TIFF'
+    return picture.size if turned else picture.size[::-1]
+
+
+def labelme(tree):
+    files = tree.json_files('labelme')
+    if not files:
+        return None
+    sheet = Sheet('labelme', f'{len(files)} JSON files with shapes', tree)
+    used = set()
+    for file in files:
+        try:
+            content = read_any(file)
+            if kind_of(content) != 'labelme':
+                continue
+            image = tree.beside(file) or sheet.image(str(content['imagePath']), file)
+            if not image:
+                continue
+            used.add(image)
+            size = content.get('imageHeight'), content.get('imageWidth')
+            size = size if all(isinstance(v, int) for v in size) else header_size(image)
+            shapes = [_labelme_shape(shape) for shape in content['shapes']]
+            sheet.add(tree.split(file), image, file, size, shapes)
+        except InputError as e:
+            sheet.errors.append(str(e))
+        except (AttributeError, KeyError, TypeError, ValueError) as e:
+            sheet.errors.append(f'{file}: no labelme file ({type(e).__name__} {e}); draw it again')
+    sheet.alone = len({*tree.pictures} - used)
+    names = tree.first('labels.txt')
+    return sheet.found(tablefiles.read_classes(names).names if names else ())
+
+
+def _labelme_shape(shape):
+    kind = shape.get('shape_type') or 'polygon'
+    name = None if shape['label'] in IGNORED else str(shape['label'])
+    points = points_of(shape['points'])
+    if kind == 'mask':
+        return Shape('mask', name, (tuple(map(int, points[0])), partial(bitmap, shape['mask'])))
+    kinds = {'linestrip': 'line', 'points': 'point', 'oriented_rectangle': 'polygon'}
+    kind = kinds.get(kind, kind)
+    if kind not in ('polygon', 'rectangle', 'circle', 'line', 'point'):
+        raise InputError(f'a shape of kind {shown(str(kind))}, which no label map has')
+    return Shape(kind, name, points)
+
+
+def coco(tree):
+    files = tree.json_files('COCO')
+    if not files:
+        return None
+    sheet = Sheet('COCO', f'{files[0].name} with images and annotations', tree)
+    names = {}
+    for file in files:
+        content = tree.content(file)
+        try:
+            categories = {c['id']: str(c['name']) for c in content.get('categories', ())}
+            groups = {str(c.get('supercategory')) for c in content.get('categories', ())}
+            images = {i['id']: i for i in content['images']}
+            held = {i: [] for i in images}
+            unknown = [a for a in content['annotations'] if a.get('category_id') not in categories]
+            for a in content['annotations']:
+                held.setdefault(a['image_id'], []).append(a)
+            used = {a.get('category_id') for a in content['annotations']}
+            # Roboflow's row 0 is the name of all of them
+            names |= {
+                i: categories[i]
+                for i in sorted(categories)
+                if i in used or categories[i] not in groups
+            }
+            if unknown:
+                found = unknown[0].get('category_id')
+                line = f'{file}: annotation {unknown[0].get("id")} of category {found}'
+                have = ', '.join(map(str, [*categories][:9])) or 'none'
+                sheet.errors.append(f'{line}, expected one of {have}; export it again')
+            lost = [i for i in held if i not in images]
+            if lost:
+                line = f'{file}: annotations of image {lost[0]}, which is not in images'
+                sheet.errors.append(f'{line}; export it again')
+            if not images:
+                sheet.errors.append(f'{file}: no images in it; export it again')
+            split = tree.split(file)
+            for i, about in images.items():
+                image = sheet.image(str(about['file_name']), file)
+                if image:
+                    size = int(about['height']), int(about['width'])
+                    known = [a for a in held[i] if a.get('category_id') in categories]
+                    shapes = []
+                    try:
+                        shapes = _coco_shapes(known, categories, size, file, sheet)
+                    except InputError as e:
+                        sheet.errors.append(f'{file}: {shown(str(about["file_name"]))}: {e}')
+                    sheet.add(split, image, file, size, shapes, str(about['file_name']))
+        except (AttributeError, KeyError, TypeError, ValueError) as e:
+            line = f'{file}: no COCO annotations ({type(e).__name__} {e}); export it again'
+            sheet.errors.append(line)
+    return sheet.found([names[i] for i in sorted(names)])
+
+
+def _coco_shapes(annotations, categories, size, file, sheet):
+    """Shapes of a picture: crowds, which are no class, below all, and the smaller on top."""
+    parts = []
+    for a in annotations:
+        name, drawn = categories[a['category_id']], a.get('segmentation')
+        crowd = bool(a.get('iscrowd'))
+        name, shapes = None if crowd else name, []
+        if isinstance(drawn, dict):
+            shapes = [Shape('mask', name, ((0, 0), partial(coco_runs, drawn['counts'], *size)))]
+            total = a.get('area') or area(shapes[0])
+        else:
+            shapes = [Shape('polygon', name, points_of(p)) for p in drawn or ()]
+            total = sum(area(s) for s in shapes if len(s.data) > 2)
+            if not shapes:
+                line = f'{file}: annotation {a.get("id")}: a box without an outline'
+                sheet.errors.append(f'{line}; label it with polygons, or take it out')
+        parts.append((not crowd, -total, len(parts), shapes))
+    return [shape for *_, shapes in sorted(parts) for shape in shapes]
+
+
+def yolo(tree):
+    """Ultralytics' layout: a data.yaml, or images/ beside labels/ of .txt files."""
+    yaml = tree.first('data.yaml') or tree.first('dataset.yaml')
+    folders = [f for f in tree.text_folders if 'labels' in f.parts]
+    if not folders:
+        return None
+    sheet = Sheet('YOLO', f'labels/ of .txt files{" and " + yaml.name if yaml else ""}', tree)
+    names = tablefiles.yolo_names(yaml) if yaml else {}
+    if not names:
+        listed = tree.first('classes.txt') or tree.first('obj.names')
+        names = dict(enumerate(tablefiles.read_classes(listed).names)) if listed else {}
+    given = _yolo_splits(yaml, tree) if yaml else {}
+    texts, most, boxes = {*tree.texts}, 0, 0
+    for image in tree.pictures:
+        parts = [*image.parts]
+        if 'images' not in parts:
+            continue
+        parts[len(parts) - 1 - parts[::-1].index('images')] = 'labels'
+        file = Path(*parts).with_suffix('.txt')
+        split = given.get(image) or (None if given else tree.split(image))
+        if split is None or file.parent not in folders:
+            continue
+        try:
+            size, shapes = header_size(image), []
+            for number, line in enumerate(lines_of(file) if file in texts else (), 1):
+                where = f'{file}, line {number}'
+                fields = line.split()
+                if not fields:
+                    continue
+                try:
+                    values = [float(v) for v in fields[1:]]
+                    c = int(fields[0])
+                except ValueError:
+                    raise InputError(f'{where}: expected numbers, found {shown(line)}') from None
+                boxes += len(values) == 4
+                if len(values) == 4:
+                    why = 'a box of 4 numbers, of which no outline is known'
+                    raise InputError(f'{where}: {why}; export it for segmentation')
+                if len(values) % 2 or not 0 <= c < (len(names) or MOST):
+                    wanted = f'a class of 0 to {(len(names) or MOST) - 1} and pairs of x, y'
+                    found = f'{len(values)} numbers after {c}'
+                    raise InputError(f'{where}: expected {wanted}, found {found}; export it again')
+                most = max(most, c + 1)
+                points = np.round(points_of(values) * size[::-1], 2)
+                shapes.append(Shape('polygon', names.get(c, f'class {c}'), points))
+            shapes.sort(key=lambda s: -area(s) if len(s.data) else 0)
+            sheet.add(split, image, file, size, shapes)
+        except InputError as e:
+            sheet.errors.append(str(e))
+    if not sheet.rows and not sheet.errors:
+        return None
+    listed = [names[i] for i in sorted(names)] or [f'class {i}' for i in range(most)]
+    return sheet.found(listed)
+
+
+def lines_of(path):
+    """The lines of a text file of UTF-8; InputError where it is none."""
+    try:
+        return path.read_text('utf-8-sig').splitlines()
+    except (OSError, UnicodeDecodeError) as e:
+        raise InputError(f'{path}: expected a text file ({e})') from None
+
+
+def _yolo_splits(yaml, tree):
+    """{picture: split} as a data.yaml has it: folders or list files, below its `path` or itself."""
+    content, found = tablefiles.read_yaml(yaml), {}
+    for split in ('train', 'val', 'test'):
+        entries = content.get(split) or ()
+        for entry in [entries] if isinstance(entries, str) else entries:
+            places = [yaml.parent / content.get('path', '') / entry, yaml.parent / entry]
+            places.append(yaml.parent / re.sub(r'^(\.\./)+', '', entry))  # Roboflow's are one up
+            place = next((p.resolve() for p in places if p.exists()), None)
+            if place is None:
+                line = f'{yaml}: {split}: {shown(entry)}, which is not there'
+                raise InputError(f'{line}; mend the path, relative to {yaml.parent}')
+            listed = place.suffix == '.txt' and {
+                (place.parent / line.strip()).resolve() for line in lines_of(place)
+            }
+            for image in tree.pictures:
+                real = image.resolve()
+                if real in listed if listed else real.is_relative_to(place):
+                    found.setdefault(image, split)
+    return found
+
+
+def cvat(tree):
+    files = [f for f in tree.files if f.suffix == '.xml' and _is_cvat(f)]
+    if not files:
+        return None
+    sheet, names, colours = Sheet('CVAT', f'{files[0].name} with images', tree), [], {}
+    for file in files:
+        try:
+            root = ElementTree.parse(file).getroot()
+        except ElementTree.ParseError as e:
+            sheet.errors.append(f'{file}: damaged XML ({e}); export it again')
+            continue
+        for label in root.iter('label'):
+            name = label.findtext('name')
+            if name and name not in names:
+                names.append(name)
+            if name and label.findtext('color'):
+                colours[name] = from_hex(label.findtext('color'))
+        for about in root.iter('image'):
+            image = sheet.image(about.get('name', ''), file)
+            if not image:
+                continue
+            try:
+                shapes = [(int(e.get('z_order') or 0), i, e) for i, e in enumerate(about)]
+                shapes = [_cvat_shape(e) for _, _, e in sorted(shapes, key=lambda s: s[:2])]
+                size = int(about.get('height')), int(about.get('width'))
+                part, split = about.get('name'), (about.get('subset') or '').lower()
+                split = split_of([split]) or tree.split(image)
+                sheet.add(split, image, file, size, [s for s in shapes if s], part)
+            except InputError as e:
+                sheet.errors.append(f'{file}: {shown(about.get("name"))}: {e}')
+            except (TypeError, ValueError, AttributeError) as e:
+                line = f'{file}: {shown(about.get("name"))}: no CVAT shape ({e}); export it again'
+                sheet.errors.append(line)
+    return sheet.found(names, colours)
+
+
+def _is_cvat(path):
+    with open(path, 'rb') as f:
+        head = f.read(4096)
+    return b'<annotations' in head and b'<annotation>' not in head
+
+
+def _cvat_shape(e):
+    name, tag = e.get('label'), e.tag
+    if tag in ('polygon', 'polyline', 'points'):
+        points = points_of([p.split(',') for p in e.get('points', '').split(';') if p])
+        if tag == 'points':
+            return None
+        return Shape({'polyline': 'line'}.get(tag, tag), name, points)
+    if tag == 'box':
+        corners = [float(e.get(k)) for k in ('xtl', 'ytl', 'xbr', 'ybr')]
+        return _box(name, *corners, float(e.get('rotation') or 0))
+    if tag == 'ellipse':
+        x, y, rx, ry = (float(e.get(k)) for k in ('cx', 'cy', 'rx', 'ry'))
+        return _ellipse(name, x, y, rx, ry, float(e.get('rotation') or 0))
+    if tag == 'mask':
+        left, top, width, height = (int(float(e.get(k))) for k in 'left top width height'.split())
+        runs = np.array([int(v) for v in e.get('rle').split(',')], np.int64)
+        if runs.sum() != width * height:
+            found = f'runs of {runs.sum()} pixels for a mask of {height}x{width}'
+            raise InputError(f'{found}; export it again')
+
+        def mask():
+            return np.repeat(np.arange(len(runs)) % 2 > 0, runs).reshape(height, width)
+
+        return Shape('mask', name, ((left, top), mask))
+    return None
+
+
+def _box(name, x0, y0, x1, y1, degrees=0.0):
+    """A rectangle, turned clockwise about its centre."""
+    if not degrees:
+        return Shape('rectangle', name, points_of([x0, y0, x1, y1]))
+    corners = np.array([(x0, y0), (x1, y0), (x1, y1), (x0, y1)])
+    return Shape('polygon', name, _turned(corners, corners.mean(0), degrees))
+
+
+def _ellipse(name, x, y, rx, ry, degrees=0.0):
+    if not degrees:
+        return Shape('ellipse', name, points_of([x - rx, y - ry, x + rx, y + ry]))
+    angle = np.linspace(0, 2 * np.pi, 73)[:-1]
+    around = np.stack([x + rx * np.cos(angle), y + ry * np.sin(angle)], -1)
+    return Shape('polygon', name, _turned(around, (x, y), degrees))
+
+
+def _turned(points, centre, degrees):
+    c, s = math.cos(math.radians(degrees)), math.sin(math.radians(degrees))
+    return ((points - centre) @ np.array([[c, s], [-s, c]]) + centre).astype(np.float32)
+
+
+def label_studio(tree):
+    files = tree.json_files('Label Studio')
+    if not files:
+        return None
+    sheet = Sheet('Label Studio', f'{files[0].name} with tasks', tree)
+    for file in files:
+        for number, task in enumerate(tree.content(file), 1):
+            place = f'{file}: task {number}'
+            try:
+                data = task.get('data', task)
+                named = next(
+                    str(v)
+                    for v in data.values()
+                    if re.search(r'\.\w{3,4}($|\?)', str(v)[-200:]) and isinstance(v, str)
+                )
+                done = task.get('annotations') or task.get('completions')
+                done = [d for d in done or () if not d.get('was_cancelled')]
+                results = done[-1]['result'] if done else []
+                for value in () if 'data' in task else task.values():
+                    results = results or _results(value)
+                image = sheet.image(named.split('?')[0].split('=')[-1], file)
+                if not image:
+                    continue
+                size, shapes = None, []
+                for r in results:
+                    size = int(r['original_height']), int(r['original_width'])
+                    shapes += _studio_shapes(r, size)
+                sheet.add(tree.split(image), image, file, size or header_size(image), shapes, named)
+            except StopIteration:
+                sheet.errors.append(f'{place}: names no picture; export it as JSON')
+            except InputError as e:
+                sheet.errors.append(f'{place}: {e}')
+            except (AttributeError, IndexError, KeyError, TypeError, ValueError) as e:
+                line = f'{place}: no Label Studio task ({type(e).__name__} {e}); export it again'
+                sheet.errors.append(line)
+    return sheet.found()
+
+
+def _results(value):
+    """The results that JSON-MIN keeps in a column of its own."""
+    fine = isinstance(value, list) and value and isinstance(value[0], dict)
+    return value if fine and 'original_width' in value[0] else []
+
+
+def _studio_shapes(result, size):
+    value = result.get('value', result)
+    kind = result.get('type') or next((k for k in value if k.endswith('labels')), '')
+    height, width = size
+    names = value.get(kind) or []
+    name = str(names[0]) if names else 'background'
+    if kind == 'brushlabels':
+        return [Shape('mask', name, ((0, 0), partial(brush, value['rle'], *size)))]
+    if kind == 'polygonlabels':
+        points = np.round(points_of(value['points']) * (width / 100, height / 100), 2)
+        return [Shape('polygon', name, points)]
+    x, y = round(value.get('x', 0) * width / 100, 2), round(value.get('y', 0) * height / 100, 2)
+    turned = float(value.get('rotation') or 0)
+    if kind == 'rectanglelabels':
+        w, h = round(value['width'] * width / 100, 2), round(value['height'] * height / 100, 2)
+        corners = np.array([(x, y), (x + w, y), (x + w, y + h), (x, y + h)])
+        if not turned:
+            return [_box(name, x, y, x + w, y + h)]
+        return [Shape('polygon', name, _turned(corners, (x, y), turned))]  # about its first corner
+    if kind == 'ellipselabels':
+        rx, ry = value['radiusX'] * width / 100, value['radiusY'] * height / 100
+        return [_ellipse(name, x, y, rx, ry, turned)]
+    return []  # a choice, a text: nothing that is drawn
+
+
+def supervisely(tree):
+    files = tree.json_files('Supervisely')
+    if not files:
+        return None
+    sheet, names, colours = Sheet('Supervisely', 'ann/*.json with objects', tree), [], {}
+    meta = tree.first('meta.json')
+    if meta:
+        for c in read_any(meta).get('classes', ()):
+            names.append(str(c.get('title')))
+            colours[names[-1]] = from_hex(str(c.get('color', '#000000')))
+    for file in files:
+        try:
+            content = read_any(file)
+            named = file.name.removesuffix('.json')
+            image = sheet.image(f'img/{named}', file)
+            if not image:
+                continue
+            size = int(content['size']['height']), int(content['size']['width'])
+            shapes = [_supervisely_shape(o) for o in content['objects']]
+            unknown = [s.name for s in shapes if s and names and s.name not in names]
+            if unknown:
+                line = f'{file}: class {shown(unknown[0])}, which is not in {meta}'
+                sheet.errors.append(f'{line}; export it again')
+                continue
+            sheet.add(tree.split(file), image, file, size, [s for s in shapes if s])
+        except InputError as e:
+            sheet.errors.append(str(e))
+        except (AttributeError, IndexError, KeyError, TypeError, ValueError) as e:
+            line = f'{file}: no Supervisely annotation ({type(e).__name__} {e}); export it again'
+            sheet.errors.append(line)
+    return sheet.found(names, colours)
+
+
+def _supervisely_shape(o):
+    kind, name = o.get('geometryType') or o.get('shape') or 'polygon', str(o['classTitle'])
+    if kind == 'bitmap':
+        origin = tuple(map(int, o['bitmap']['origin']))
+        return Shape('mask', name, (origin, partial(bitmap, o['bitmap']['data'], packed=True)))
+    points = points_of(o['points']['exterior'])
+    if kind == 'polygon':
+        holes = tuple(points_of(hole) for hole in o['points'].get('interior', ()))
+        return Shape('polygon', name, points, holes)
+    if kind in ('rectangle', 'line', 'point'):
+        return Shape(kind, name, points)
+    return None
+
+
+TOOLS = (labelme, coco, yolo, cvat, label_studio, supervisely)
