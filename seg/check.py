@@ -33,7 +33,7 @@ def examine(data, fast=False):
     lost = f'{data.where}: expected train and trainannot in it, found neither'
     say = {'errors': [lost] * ('train' not in data.splits) + data.errors}
     say |= {'warnings': [*data.warnings], 'notes': [*data.notes]}
-    result = {'data': data.where, 'layout': data.layout, 'formats': data.formats}
+    result = {'data': data.where, 'layout': data.layout, 'why': data.why, 'formats': data.formats}
     result |= {'table': data.classes and data.classes.to_dict(), 'table_from': data.classes_from}
     result['input'] = {'size': data.rule and size(data.rule.height, data.rule.width)}
     result['input'] |= {'channels': data.channels, 'intensity': data.intensity or (0, 255)}
@@ -222,6 +222,7 @@ def load_fit(settings, needed=('train', 'val')):
     """The DataSet that `settings` name, looked at fast; InputError where it is not fit to train on.
     Its warnings are printed."""
     data = load(settings)
+    print(f'{data.where}: {data.layout} ({data.why})')
     for line in [*examine(data, fast=True)['warnings'], *data.notes]:
         print(f'Note: {line}')
     if 'val' in needed and not data.splits.get('val'):
@@ -254,7 +255,7 @@ def tell(settings, flags):
 
 def format_check(result):
     """A check for people; its last line is the verdict."""
-    r, lines = result, [result['data']]
+    r, lines = result, ['{data}: {layout} ({why})'.format_map(result)]
     for name, s in r['splits'].items():
         lines.append(f'  {name:6}{s["images"]} images, {s["labels"]} labels')
     for what in ('images by size', 'images by mode', 'labels by size', 'labels by mode'):

@@ -14,7 +14,7 @@ import numpy as np
 from PIL import Image
 
 from seg import classes as tables
-from seg import layouts, readers
+from seg import folders, layouts, readers
 from seg.files import PICTURES, InputError, list_pictures, split
 from seg.pairing import without_labels
 from seg.sizes import SizeRule
@@ -30,7 +30,8 @@ class DataSet:
     """A data set as it is meant."""
 
     where: str
-    layout: str
+    layout: str  # what it is called, and
+    why: str  # how it was told
     splits: dict  # name -> [(image path, label path or None)]
     looked: dict = field(default_factory=dict)  # path -> RawLabel, Glance, or what is wrong with it
     classes: tables.ClassTable | None = None
@@ -88,17 +89,17 @@ def _find(settings):
         missing = '--val-labels' if settings.val_images else '--val-images'
         raise InputError(f'expected both --val-images and --val-labels, {missing} is missing')
     if images:
-        found = layouts.of_sources('two folders', {'train': (images, labels)})
+        found = folders.of_sources('two folders', {'train': (images, labels)})
         where = f'{images}, {labels}'
     elif settings.train_list:
-        found, where = layouts.of_lists(root, {'train': settings.train_list}), str(root)
+        found, where = folders.of_lists(root, {'train': settings.train_list}), str(root)
     else:
         found, where = layouts.find_layout(root), str(root)
     splits, errors, notes = dict(found.splits), [*found.errors], [*found.notes]
-    more = settings.val_images and layouts.of_sources(
+    more = settings.val_images and folders.of_sources(
         '', {'val': (settings.val_images, settings.val_labels)}
     )
-    more = more or settings.val_list and layouts.of_lists(root, {'val': settings.val_list})
+    more = more or settings.val_list and folders.of_lists(root, {'val': settings.val_list})
     if more:
         splits['val'] = more.splits['val']
         errors += more.errors
@@ -108,7 +109,9 @@ def _find(settings):
         splits['train'], splits['val'], lines = hold_out(splits['train'], settings)
         notes += lines
     about = dict(errors=few(errors), warnings=[*found.warnings], notes=notes)
-    return DataSet(where, found.layout, splits, **about), found
+    order = [name for name in ('train', 'val', 'test') if name in splits]
+    splits = {name: splits[name] for name in order}
+    return DataSet(where, found.layout, found.why, splits, **about), found
 
 
 def find_pictures(paths):

@@ -1,42 +1,22 @@
-"""What labelling tools write into one folder: labelme, COCO, YOLO, CVAT, Label Studio, Supervisely.
+"""What labelling tools write into one folder: labelme, COCO, YOLO (exports.py has the others).
 
 Each function takes a Tree and gives a Found, or None where nothing of its tool is there. A tool's
 own rule says what lies on top and what is no class; the class names of a whole set stand in one
 stable order, what no shape covers first.
 """
 
-import json
-import math
 import re
-from collections import namedtuple
 from functools import partial
 from pathlib import Path
-from xml.etree import ElementTree
 
 import numpy as np
 
 from seg import tablefiles
-from seg.classes import VOID_NAMES, ClassTable, from_hex, numbered_classes, shown
+from seg.classes import VOID_NAMES, ClassTable, numbered_classes, shown
 from seg.files import InputError
-from seg.pairing import split_of
-from seg.readers import open_picture
-from seg.shapes import (
-    MOST,
-    Drawn,
-    Legend,
-    Shape,
-    area,
-    bitmap,
-    brush,
-    coco_runs,
-    fault,
-    outside,
-    paint,
-)
+from seg.shapes import MOST, Drawn, Legend, Shape, area, bitmap, coco_runs, fault, outside, paint
+from seg.tree import Found, header_size, kind_of, lines_of, read_any
 
-# splits: {name: [(image path, label path or Drawn)]}; legend: of what is drawn; faults: of files
-FIELDS = 'layout why splits classes classes_from errors warnings notes legend'
-Found = namedtuple('Found', FIELDS, defaults=(None, '', (), (), (), None))
 GROUNDS = ('background', '_background_', '__background__', 'bg')
 IGNORED = ('__ignore__',)
 
@@ -109,48 +89,12 @@ class Sheet:
         )
 
 
-def read_any(path):
-    """What a JSON file holds; InputError where it is damaged."""
-    try:
-        with open(path, 'rb') as f:
-            return json.loads(f.read())
-    except (OSError, ValueError, RecursionError) as e:
-        why = ' '.join(str(e).split())[:100]
-        raise InputError(
-            f'{path}: damaged JSON ({why}); replace the file, or take it out'
-        ) from None
-
-
-def kind_of(content):
-    """Which tool's JSON this is, or ''."""
-    if isinstance(content, list):
-        first = content[0] if content and isinstance(content[0], dict) else {}
-        tasks = {'annotations', 'completions', 'predictions'} & {*first} and 'data' in first
-        small = any(_results(value) for value in first.values())
-        return 'Label Studio' if tasks or small else ''
-    keys = {*content} if isinstance(content, dict) else set()
-    if {'shapes', 'imagePath'} <= keys:
-        return 'labelme'
-    if {'images', 'annotations'} <= keys:
-        return 'COCO'
-    if {'objects', 'size'} <= keys:
-        return 'Supervisely'
-    return ''
-
-
 def points_of(values):
     """float32 (n, 2) of points in a file, none where they are no numbers."""
     try:
         return np.array(values, np.float32).reshape(-1, 2)
     except (TypeError, ValueError):
         return np.zeros((0, 2), np.float32)
-
-
-def header_size(path):
-    """(height, width) of a picture, upright, from its header."""
-    picture = open_picture(path, decode=False)
-    turned = picture.info['turned'] > 4 and picture.format != 'TIFF'
-    return picture.size if turned else picture.size[::-1]
 
 
 def labelme(tree):
@@ -321,14 +265,6 @@ def yolo(tree):
     return sheet.found(listed)
 
 
-def lines_of(path):
-    """The lines of a text file of UTF-8; InputError where it is none."""
-    try:
-        return path.read_text('utf-8-sig').splitlines()
-    except (OSError, UnicodeDecodeError) as e:
-        raise InputError(f'{path}: expected a text file ({e})') from None
-
-
 def _yolo_splits(yaml, tree):
     """{picture: split} as a data.yaml has it: folders or list files, below its `path` or itself."""
     content, found = tablefiles.read_yaml(yaml), {}
@@ -349,212 +285,3 @@ def _yolo_splits(yaml, tree):
                 if real in listed if listed else real.is_relative_to(place):
                     found.setdefault(image, split)
     return found
-
-
-def cvat(tree):
-    files = [f for f in tree.files if f.suffix == '.xml' and _is_cvat(f)]
-    if not files:
-        return None
-    sheet, names, colours = Sheet('CVAT', f'{files[0].name} with images', tree), [], {}
-    for file in files:
-        try:
-            root = ElementTree.parse(file).getroot()
-        except ElementTree.ParseError as e:
-            sheet.errors.append(f'{file}: damaged XML ({e}); export it again')
-            continue
-        for label in root.iter('label'):
-            name = label.findtext('name')
-            if name and name not in names:
-                names.append(name)
-            if name and label.findtext('color'):
-                colours[name] = from_hex(label.findtext('color'))
-        for about in root.iter('image'):
-            image = sheet.image(about.get('name', ''), file)
-            if not image:
-                continue
-            try:
-                shapes = [(int(e.get('z_order') or 0), i, e) for i, e in enumerate(about)]
-                shapes = [_cvat_shape(e) for _, _, e in sorted(shapes, key=lambda s: s[:2])]
-                size = int(about.get('height')), int(about.get('width'))
-                part, split = about.get('name'), (about.get('subset') or '').lower()
-                split = split_of([split]) or tree.split(image)
-                sheet.add(split, image, file, size, [s for s in shapes if s], part)
-            except InputError as e:
-                sheet.errors.append(f'{file}: {shown(about.get("name"))}: {e}')
-            except (TypeError, ValueError, AttributeError) as e:
-                line = f'{file}: {shown(about.get("name"))}: no CVAT shape ({e}); export it again'
-                sheet.errors.append(line)
-    return sheet.found(names, colours)
-
-
-def _is_cvat(path):
-    with open(path, 'rb') as f:
-        head = f.read(4096)
-    return b'<annotations' in head and b'<annotation>' not in head
-
-
-def _cvat_shape(e):
-    name, tag = e.get('label'), e.tag
-    if tag in ('polygon', 'polyline', 'points'):
-        points = points_of([p.split(',') for p in e.get('points', '').split(';') if p])
-        if tag == 'points':
-            return None
-        return Shape({'polyline': 'line'}.get(tag, tag), name, points)
-    if tag == 'box':
-        corners = [float(e.get(k)) for k in ('xtl', 'ytl', 'xbr', 'ybr')]
-        return _box(name, *corners, float(e.get('rotation') or 0))
-    if tag == 'ellipse':
-        x, y, rx, ry = (float(e.get(k)) for k in ('cx', 'cy', 'rx', 'ry'))
-        return _ellipse(name, x, y, rx, ry, float(e.get('rotation') or 0))
-    if tag == 'mask':
-        left, top, width, height = (int(float(e.get(k))) for k in 'left top width height'.split())
-        runs = np.array([int(v) for v in e.get('rle').split(',')], np.int64)
-        if runs.sum() != width * height:
-            found = f'runs of {runs.sum()} pixels for a mask of {height}x{width}'
-            raise InputError(f'{found}; export it again')
-
-        def mask():
-            return np.repeat(np.arange(len(runs)) % 2 > 0, runs).reshape(height, width)
-
-        return Shape('mask', name, ((left, top), mask))
-    return None
-
-
-def _box(name, x0, y0, x1, y1, degrees=0.0):
-    """A rectangle, turned clockwise about its centre."""
-    if not degrees:
-        return Shape('rectangle', name, points_of([x0, y0, x1, y1]))
-    corners = np.array([(x0, y0), (x1, y0), (x1, y1), (x0, y1)])
-    return Shape('polygon', name, _turned(corners, corners.mean(0), degrees))
-
-
-def _ellipse(name, x, y, rx, ry, degrees=0.0):
-    if not degrees:
-        return Shape('ellipse', name, points_of([x - rx, y - ry, x + rx, y + ry]))
-    angle = np.linspace(0, 2 * np.pi, 73)[:-1]
-    around = np.stack([x + rx * np.cos(angle), y + ry * np.sin(angle)], -1)
-    return Shape('polygon', name, _turned(around, (x, y), degrees))
-
-
-def _turned(points, centre, degrees):
-    c, s = math.cos(math.radians(degrees)), math.sin(math.radians(degrees))
-    return ((points - centre) @ np.array([[c, s], [-s, c]]) + centre).astype(np.float32)
-
-
-def label_studio(tree):
-    files = tree.json_files('Label Studio')
-    if not files:
-        return None
-    sheet = Sheet('Label Studio', f'{files[0].name} with tasks', tree)
-    for file in files:
-        for number, task in enumerate(tree.content(file), 1):
-            place = f'{file}: task {number}'
-            try:
-                data = task.get('data', task)
-                named = next(
-                    str(v)
-                    for v in data.values()
-                    if re.search(r'\.\w{3,4}($|\?)', str(v)[-200:]) and isinstance(v, str)
-                )
-                done = task.get('annotations') or task.get('completions')
-                done = [d for d in done or () if not d.get('was_cancelled')]
-                results = done[-1]['result'] if done else []
-                for value in () if 'data' in task else task.values():
-                    results = results or _results(value)
-                image = sheet.image(named.split('?')[0].split('=')[-1], file)
-                if not image:
-                    continue
-                size, shapes = None, []
-                for r in results:
-                    size = int(r['original_height']), int(r['original_width'])
-                    shapes += _studio_shapes(r, size)
-                sheet.add(tree.split(image), image, file, size or header_size(image), shapes, named)
-            except StopIteration:
-                sheet.errors.append(f'{place}: names no picture; export it as JSON')
-            except InputError as e:
-                sheet.errors.append(f'{place}: {e}')
-            except (AttributeError, IndexError, KeyError, TypeError, ValueError) as e:
-                line = f'{place}: no Label Studio task ({type(e).__name__} {e}); export it again'
-                sheet.errors.append(line)
-    return sheet.found()
-
-
-def _results(value):
-    """The results that JSON-MIN keeps in a column of its own."""
-    fine = isinstance(value, list) and value and isinstance(value[0], dict)
-    return value if fine and 'original_width' in value[0] else []
-
-
-def _studio_shapes(result, size):
-    value = result.get('value', result)
-    kind = result.get('type') or next((k for k in value if k.endswith('labels')), '')
-    height, width = size
-    names = value.get(kind) or []
-    name = str(names[0]) if names else 'background'
-    if kind == 'brushlabels':
-        return [Shape('mask', name, ((0, 0), partial(brush, value['rle'], *size)))]
-    if kind == 'polygonlabels':
-        points = np.round(points_of(value['points']) * (width / 100, height / 100), 2)
-        return [Shape('polygon', name, points)]
-    x, y = round(value.get('x', 0) * width / 100, 2), round(value.get('y', 0) * height / 100, 2)
-    turned = float(value.get('rotation') or 0)
-    if kind == 'rectanglelabels':
-        w, h = round(value['width'] * width / 100, 2), round(value['height'] * height / 100, 2)
-        corners = np.array([(x, y), (x + w, y), (x + w, y + h), (x, y + h)])
-        if not turned:
-            return [_box(name, x, y, x + w, y + h)]
-        return [Shape('polygon', name, _turned(corners, (x, y), turned))]  # about its first corner
-    if kind == 'ellipselabels':
-        rx, ry = value['radiusX'] * width / 100, value['radiusY'] * height / 100
-        return [_ellipse(name, x, y, rx, ry, turned)]
-    return []  # a choice, a text: nothing that is drawn
-
-
-def supervisely(tree):
-    files = tree.json_files('Supervisely')
-    if not files:
-        return None
-    sheet, names, colours = Sheet('Supervisely', 'ann/*.json with objects', tree), [], {}
-    meta = tree.first('meta.json')
-    if meta:
-        for c in read_any(meta).get('classes', ()):
-            names.append(str(c.get('title')))
-            colours[names[-1]] = from_hex(str(c.get('color', '#000000')))
-    for file in files:
-        try:
-            content = read_any(file)
-            named = file.name.removesuffix('.json')
-            image = sheet.image(f'img/{named}', file)
-            if not image:
-                continue
-            size = int(content['size']['height']), int(content['size']['width'])
-            shapes = [_supervisely_shape(o) for o in content['objects']]
-            unknown = [s.name for s in shapes if s and names and s.name not in names]
-            if unknown:
-                line = f'{file}: class {shown(unknown[0])}, which is not in {meta}'
-                sheet.errors.append(f'{line}; export it again')
-                continue
-            sheet.add(tree.split(file), image, file, size, [s for s in shapes if s])
-        except InputError as e:
-            sheet.errors.append(str(e))
-        except (AttributeError, IndexError, KeyError, TypeError, ValueError) as e:
-            line = f'{file}: no Supervisely annotation ({type(e).__name__} {e}); export it again'
-            sheet.errors.append(line)
-    return sheet.found(names, colours)
-
-
-def _supervisely_shape(o):
-    kind, name = o.get('geometryType') or o.get('shape') or 'polygon', str(o['classTitle'])
-    if kind == 'bitmap':
-        origin = tuple(map(int, o['bitmap']['origin']))
-        return Shape('mask', name, (origin, partial(bitmap, o['bitmap']['data'], packed=True)))
-    points = points_of(o['points']['exterior'])
-    if kind == 'polygon':
-        holes = tuple(points_of(hole) for hole in o['points'].get('interior', ()))
-        return Shape('polygon', name, points, holes)
-    if kind in ('rectangle', 'line', 'point'):
-        return Shape(kind, name, points)
-    return None
-
-
-TOOLS = (labelme, coco, yolo, cvat, label_studio, supervisely)

@@ -46,7 +46,7 @@ def pairs_of(folder, split='train', rule=WHOLE, classes=CAMVID, **kwargs):
     files = pair_files(folder / split, folder / f'{split}annot')
     formats = recognise(read_raws([label for _, label in files]), classes)[0]
     room, looked = kwargs.pop('room', None), kwargs.pop('looked', {})
-    data = DataSet('', '', {'train': files}, looked, classes, '', formats, rule, **kwargs)
+    data = DataSet('', '', '', {'train': files}, looked, classes, '', formats, rule, **kwargs)
     return Pairs(data, 'train', rule, room)
 
 
@@ -489,7 +489,7 @@ def test_every_camvid_pixel_keeps_its_class(camvid):
     """The article's arguments on real labels: all pixels in one class, shares as in the files."""
     files = pair_files(camvid / 'val', camvid / 'valannot')[:6]
     rule = SizeRule('whole', 360, 480)
-    data = DataSet('', '', {'train': files}, {}, CAMVID, '', {'grey': 'index'}, rule)
+    data = DataSet('', '', '', {'train': files}, {}, CAMVID, '', {'grey': 'index'}, rule)
     pairs = Pairs(data, 'train', rule)
     stored = sum(np.bincount(read_label(p, CAMVID).ravel(), minlength=13) for _, p in pairs.pairs)
     _, y = next(iter(train_batches(pairs, 6, 13, ARTICLE)))

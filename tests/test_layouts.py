@@ -14,7 +14,7 @@ from labelled import index, photo, scene
 from PIL import Image
 
 from main import main
-from seg import layouts, pairing
+from seg import known, pairing
 from seg.check import examine
 from seg.classes import CAMVID, NO_CLASS, numbered_classes
 from seg.files import InputError
@@ -164,6 +164,21 @@ def ade20k(root):
     return {k: scene(seed=k) - np.uint8(1) for k in range(6)}  # 0, other, becomes 255
 
 
+def labelme_json(root):
+    """labelme_json_to_dataset's folders, where a number is a class of that picture alone."""
+    names = ['_background_', 'a', 'b', 'c', 'd']
+    for k in range(4):
+        order = np.random.default_rng(k).permutation(4) + 1
+        places = np.r_[0, order].astype(np.uint8)  # class -> number in this picture
+        folder = root / f'p{k}_json'
+        picture(folder / 'img.png', k)
+        label(folder / 'label.png', k, lambda k, p=places: Image.fromarray(p[scene(seed=k)]))
+        label(folder / 'label_viz.png', k, colours)
+        listed = [names[int(np.flatnonzero(places == i)[0])] for i in range(5)]
+        (folder / 'label_names.txt').write_text('\n'.join(listed))
+    return {k: scene(seed=k) for k in range(4)}
+
+
 def nnunet(root):
     for k in range(5):
         picture(root / f'imagesTr/case_{k:03}_0000.png', k)
@@ -302,6 +317,7 @@ WRITERS = {
     'Roboflow': roboflow,
     'ADE20K': ade20k,
     'nnU-Net': nnunet,
+    'labelme, *_json': labelme_json,
     'Vistas': vistas,
     'SYNTHIA': synthia,
     'MVTec': mvtec,
@@ -358,12 +374,12 @@ def test_what_each_layout_is_called(tmp_path):
         'Open Images': ('Open Images', 'a'),
         'lists': ('list files', 'class 1'),
     }
-    for layout, (name, known) in said.items():
+    for layout, (name, among) in said.items():
         folder = tmp_path / layout.replace(' ', '')
         folder.mkdir()
         WRITERS[layout](folder)
         data = load(Settings(data=str(folder)))
-        assert data.layout == name and known in data.classes.names, layout
+        assert data.layout == name and among in data.classes.names, layout
 
 
 def test_what_no_layout_fits(tmp_path):
@@ -465,4 +481,4 @@ def test_a_set_of_each_kind_is_written_in_camvids_layout(tmp_path, monkeypatch, 
 
 
 def test_camvids_own_table_is_left_alone():
-    assert layouts.cityscapes_table(True).codes and not CAMVID.codes
+    assert known.cityscapes_table(True).codes and not CAMVID.codes

@@ -581,7 +581,8 @@ def test_single_pictures_are_drawn_by_lot(tmp_path):
     """Four kinds of thing by name, none like its neighbour: each kind may stand in both parts."""
     names = [f'{kind}{i}' for kind in ('cat', 'cow', 'dog', 'fox') for i in range(6)]
     train, val, note = parts(smooth_walk(tmp_path, names, jump=range(24)))
-    assert len(val) == 6 and len({n[:3] for n in val}) > 1 and '6 of 24 pictures, drawn by lot' in note
+    assert len(val) == 6 and len({n[:3] for n in val}) > 1
+    assert '6 of 24 pictures, drawn by lot' in note
 
 
 @pytest.mark.parametrize('top, fit', [(65535, True), (4095, False)])

@@ -1,0 +1,189 @@
+"""The files of a data set's folder, what they are, and which split their names say."""
+
+import json
+import os
+import re
+from collections import Counter, defaultdict, namedtuple
+from functools import cached_property
+from pathlib import Path
+
+from seg import tablefiles
+from seg.files import PICTURES, InputError
+from seg.pairing import split_of
+from seg.readers import open_picture
+
+# splits: {name: [(image path, label path or Drawn)]}; legend: of what is drawn; faults: of files
+FIELDS = 'layout why splits classes classes_from errors warnings notes legend'
+Found = namedtuple('Found', FIELDS, defaults=(None, '', (), (), (), None))
+MOST_FILES = 500_000
+SKIPPED = ('__MACOSX', 'testpred', 'SegmentationObject', 'SegmentationClassVisualization')
+
+
+def read_any(path):
+    """What a JSON file holds; InputError where it is damaged."""
+    try:
+        with open(path, 'rb') as f:
+            return json.loads(f.read())
+    except (OSError, ValueError, RecursionError) as e:
+        why = ' '.join(str(e).split())[:100]
+        raise InputError(
+            f'{path}: damaged JSON ({why}); replace the file, or take it out'
+        ) from None
+
+
+def kind_of(content):
+    """Which tool's JSON this is, or ''."""
+    if isinstance(content, list):
+        first = content[0] if content and isinstance(content[0], dict) else {}
+        tasks = {'annotations', 'completions', 'predictions'} & {*first} and 'data' in first
+        small = any(results_of(value) for value in first.values())
+        return 'Label Studio' if tasks or small else ''
+    keys = {*content} if isinstance(content, dict) else set()
+    if {'shapes', 'imagePath'} <= keys:
+        return 'labelme'
+    if {'images', 'annotations'} <= keys:
+        return 'COCO'
+    if {'objects', 'size'} <= keys:
+        return 'Supervisely'
+    return ''
+
+
+def results_of(value):
+    """The results that JSON-MIN keeps in a column of its own."""
+    fine = isinstance(value, list) and value and isinstance(value[0], dict)
+    return value if fine and 'original_width' in value[0] else []
+
+
+def header_size(path):
+    """(height, width) of a picture, upright, from its header."""
+    picture = open_picture(path, decode=False)
+    turned = picture.info['turned'] > 4 and picture.format != 'TIFF'
+    return picture.size if turned else picture.size[::-1]
+
+
+def lines_of(path):
+    """The lines of a text file of UTF-8; InputError where it is none."""
+    try:
+        return path.read_text('utf-8-sig').splitlines()
+    except (OSError, UnicodeDecodeError) as e:
+        raise InputError(f'{path}: expected a text file ({e})') from None
+
+
+class Tree:
+    """The files of a folder and of those in it, without hidden ones, sorted."""
+
+    def __init__(self, root):
+        self.root, self.files, self._contents, self.damaged = Path(root), [], {}, []
+        for folder, below, names in os.walk(root, followlinks=True):
+            below[:] = sorted(n for n in below if n[0] != '.' and n not in SKIPPED)
+            if len(Path(folder).relative_to(root).parts) > 8:
+                below[:] = []
+            self.files += [Path(folder) / name for name in sorted(names) if name[0] != '.']
+            if len(self.files) > MOST_FILES:
+                raise InputError(f'{root}: more than {MOST_FILES} files; name a folder within it')
+        self.files.sort()
+
+    def _of(self, *suffixes):
+        return [f for f in self.files if f.suffix.lower() in suffixes]
+
+    @cached_property
+    def pictures(self):
+        return self._of(*PICTURES)
+
+    @cached_property
+    def texts(self):
+        return self._of('.txt')
+
+    @cached_property
+    def text_folders(self):
+        return sorted({f.parent for f in self.texts})
+
+    @cached_property
+    def by_name(self):
+        found = defaultdict(list)
+        for path in self.pictures:
+            found[path.name.casefold()].append(path)
+        return found
+
+    @cached_property
+    def _by_stem(self):
+        return {path.with_suffix(''): path for path in reversed(self.pictures)}
+
+    def beside(self, file):
+        """The picture of the same stem beside a file, or None."""
+        return self._by_stem.get(file.with_suffix(''))
+
+    def picture(self, named, file):
+        """The picture that `file` names by a path, of which folders may have changed; or None. Of
+        several of that name the one whose path is most like."""
+        parts = re.split(r'[\\/]', named.strip())
+        wanted = [part.casefold() for part in (*file.parts[:-1], *parts[:-1])]
+        found = self.by_name.get(parts[-1].casefold(), ())
+        return max(found, key=lambda p: self._likeness(p, parts, wanted), default=None)
+
+    def _likeness(self, path, parts, wanted):
+        tail = [part.casefold() for part in path.parts]
+        same = 0
+        for a, b in zip(reversed(tail), [p.casefold() for p in reversed(parts)]):
+            if a != b:
+                break
+            same += 1
+        return same, len({*tail} & {*wanted})
+
+    @cached_property
+    def _json_kinds(self):
+        """{folder: kinds of its JSON files}, by the first three of them."""
+        kinds, seen = defaultdict(set), Counter()
+        for path in self._of('.json'):
+            seen[path.parent] += 1
+            if seen[path.parent] < 4:
+                try:
+                    kinds[path.parent].add(kind_of(self.content(path)))
+                except InputError as e:
+                    self.damaged.append(str(e))
+        return kinds
+
+    def json_files(self, kind):
+        """JSON files of the folders that hold this kind; of whole data sets those alone that are
+        of it, for of labels a damaged one counts, too."""
+        files = [f for f in self._of('.json') if kind in self._json_kinds[f.parent]]
+        if kind in ('COCO', 'Label Studio'):
+            return [f for f in files if self._is(f, kind)]
+        return [f for f in files if f.name not in ('meta.json', 'dataset_meta.json')]
+
+    def _is(self, file, kind):
+        try:
+            return kind_of(self.content(file)) == kind
+        except InputError:
+            return False
+
+    def content(self, file):
+        """What a JSON file holds; the large ones are kept, for they are asked for again."""
+        if file not in self._contents:
+            content = read_any(file)
+            if file.stat().st_size < 1 << 20:
+                return content
+            self._contents[file] = content
+        return self._contents[file]
+
+    def first(self, name):
+        """The file of this name that lies highest, or None."""
+        found = [f for f in self.files if f.name.casefold() == name]
+        return min(found, key=lambda f: len(f.parts), default=None)
+
+    def beside_name(self, stem):
+        """The picture of this stem that lies highest, or None."""
+        found = [p for p in self.pictures if p.stem == stem]
+        return min(found, key=lambda p: len(p.parts), default=None)
+
+    def split(self, file):
+        """Which split the folders and, of a JSON file, the name say; train where they say none."""
+        if not file.is_relative_to(self.root):
+            return 'train'
+        *parts, name = file.relative_to(self.root).parts
+        return split_of([*parts, Path(name).stem] if file.suffix == '.json' else parts) or 'train'
+
+    def classes(self):
+        """Path of the class table that lies highest, or None."""
+        folders = sorted({f.parent for f in self.files}, key=lambda f: (len(f.parts), f))
+        return tablefiles.find_classes(self.root, *folders[:200])
