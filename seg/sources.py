@@ -155,7 +155,9 @@ def hold_out(pairs, settings):
         note = f'validation: whole groups, of {count} by name, the first {first}...'
         return *split(pairs, share, seed, group), [note]
     if not alike:
-        parts = split(pairs, share, seed)
+        stems = {image.stem for image, _ in pairs}
+        unique = len(stems) == len(pairs)  # else in the folders of patients, or of pictures
+        parts = split(pairs, share, seed, lambda p: p[0].stem if unique else str(p[0]))
         return *parts, [f'validation: {len(parts[1])} of {len(pairs)} pictures, drawn by lot']
     n = len(pairs) - min(max(round(len(pairs) * share), 1), len(pairs) - 1)
     note = 'neighbours look alike, as frames of a video and slices do: validation is '
