@@ -59,9 +59,14 @@ def of_masks(tree, layout, why, of, names, errors=()):
 def class_folders(tree):
     """Several binary masks a picture: a folder for each class, PICTURE_CLASS, or one an object."""
     images, labels = by_role(tree.root, tree.pictures)
+    return merged(tree, images, labels, [tree.root] * 2)
+
+
+def merged(tree, images, labels, roots):
+    """The Found of {split: [picture]} and {split: [mask]} where these are of several a picture."""
     of = {}
     for split, masks in labels.items():
-        found = of_classes(tree.root, images.get(split) or sum(images.values(), []), masks)
+        found = of_classes(roots, images.get(split) or sum(images.values(), []), masks)
         if not found or not _binary([file for some in found.values() for _, file in some]):
             return None
         of |= found

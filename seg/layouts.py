@@ -4,8 +4,8 @@ import difflib
 from pathlib import Path
 
 from seg.exports import cvat, label_studio, supervisely
-from seg.files import InputError
-from seg.folders import by_words, class_folders
+from seg.files import InputError, list_pictures
+from seg.folders import by_words, class_folders, merged, of_sources
 from seg.known import (
     ade20k,
     camvid,
@@ -18,8 +18,9 @@ from seg.known import (
     vistas,
     voc,
 )
+from seg.pairing import holds_pictures, two_lists
 from seg.tools import coco, labelme, yolo
-from seg.tree import Tree
+from seg.tree import Found, Tree
 
 KNOWN = {  # what stands in the folder of each layout, for those that none fits
     "CamVid's folders (train, trainannot)": 'train trainannot val valannot',
@@ -31,8 +32,9 @@ KNOWN = {  # what stands in the folder of each layout, for those that none fits
     'YOLO (data.yaml, images, labels)': 'images labels data.yaml',
     'nnU-Net (imagesTr, labelsTr)': 'imagesTr labelsTr dataset.json',
 }
-LAYOUTS = (labelme, coco, yolo, cvat, label_studio, supervisely)
-LAYOUTS += (
+TOOLS = (labelme, coco, yolo, cvat, label_studio, supervisely)
+LAYOUTS = (
+    *TOOLS,
     labelme_json,
     camvid,
     voc,
@@ -44,6 +46,27 @@ LAYOUTS += (
     vistas,
     ade20k,
 )
+
+
+def of_two(split, images, labels):
+    """The Found of two folders or patterns, or of pictures and a tool's file, as one split."""
+    place, found = Path(labels), None
+    try:
+        if place.is_dir() and not holds_pictures(place) or place.is_file():
+            pictures = Tree(images).pictures if Path(images).is_dir() else list_pictures(images)
+            files = [place] if place.is_file() else Tree(place).files
+            tree = Tree.of([*pictures, *files])
+            found = next((f for tool in TOOLS if (f := tool(tree))), None)
+        if not found:
+            pictures, masks = two_lists(images, labels)
+            tree = Tree.of([*pictures, *masks])
+            roots = [p if Path(p).is_dir() else tree.root for p in (images, labels)]
+            found = cityscapes(tree) or merged(tree, {split: pictures}, {split: masks}, roots)
+    except InputError as e:
+        return Found('two folders', 'images and labels', {split: []}, errors=[str(e)])
+    if not found:
+        return of_sources('two folders', {split: (images, labels)})
+    return found._replace(splits={split: sum(found.splits.values(), [])})
 
 
 def find_layout(root):

@@ -132,9 +132,13 @@ def match(pictures, masks, where):
     return [(x[k], y[k]) for k in sorted(x.keys() & y.keys())], complaints
 
 
-def match_files(images, labels):
-    """`match` of two folders or patterns; of one folder for both, by what its names say."""
-    pictures, masks = list_pictures(images), list_pictures(labels)
+def two_lists(images, labels):
+    """(pictures, labels) of two folders or patterns; of one folder for both, by what its names
+    say. A folder without pictures stands for all that is in it."""
+    pictures, masks = (
+        list_pictures(p) if holds_pictures(p) else list_pictures(Path(p) / '**' / '*')
+        for p in (images, labels)
+    )
     if pictures == masks:
         masks = [p for p in masks if is_label_name(stem_of(p))]
         if not masks or len(masks) == len(pictures):
@@ -143,7 +147,18 @@ def match_files(images, labels):
     pictures = [p for p in pictures if p not in found]  # '*.png' beside '*_mask.png'
     if not pictures:
         raise InputError(f'{images}: holds labels alone; name pictures')
-    return match(pictures, masks, (images, labels))
+    return pictures, masks
+
+
+def holds_pictures(source):
+    """Whether a folder has pictures in itself; true of what is no folder."""
+    source = Path(source)
+    return not source.is_dir() or any(p.suffix.lower() in PICTURES for p in source.iterdir())
+
+
+def match_files(images, labels):
+    """`match` of two folders or patterns, see `two_lists`."""
+    return match(*two_lists(images, labels), (images, labels))
 
 
 def without_labels(files):
@@ -176,24 +191,25 @@ def by_role(root, files):
 
 def below_role(root, path):
     """The folders below the one that says that labels or pictures are in it, but for splits."""
-    parts = path.relative_to(root).parts[:-1]
+    parts = path.parts[:-1] if root is None else path.relative_to(root).parts[:-1]
     roles = [i for i, part in enumerate(parts) if role_of(part)]
     parts = parts[roles[-1] + 1 :] if roles else parts
     return tuple(p for p in parts if not split_of([p]))
 
 
-def of_classes(root, pictures, masks):
+def of_classes(roots, pictures, masks):
     """{picture: [(class, mask)]} where masks lie in a folder for each class, or are called
     PICTURE_CLASS, or several lie by a single picture, all of one class; {} where they do none."""
     named = {stem_of(p): p for p in pictures}
     of = defaultdict(list)
-    if any(below_role(root, p) for p in masks) and not any(below_role(root, p) for p in pictures):
+    below = [any(below_role(r, p) for p in some) for r, some in zip(roots, (pictures, masks))]
+    if below == [False, True]:
         for mask in masks:
             stem = stem_of(mask)
             picture = named.get(stem) or named.get(bare(stem))
             if not picture:
                 return {}
-            of[picture].append(('/'.join(below_role(root, mask)) or 'foreground', mask))
+            of[picture].append(('/'.join(below_role(roots[1], mask)) or 'foreground', mask))
         return of
     if len(masks) <= len(pictures):
         return {}

@@ -89,16 +89,14 @@ def _find(settings):
         missing = '--val-labels' if settings.val_images else '--val-images'
         raise InputError(f'expected both --val-images and --val-labels, {missing} is missing')
     if images:
-        found = folders.of_sources('two folders', {'train': (images, labels)})
+        found = layouts.of_two('train', images, labels)
         where = f'{images}, {labels}'
     elif settings.train_list:
         found, where = folders.of_lists(root, {'train': settings.train_list}), str(root)
     else:
         found, where = layouts.find_layout(root), str(root)
     splits, errors, notes = dict(found.splits), [*found.errors], [*found.notes]
-    more = settings.val_images and folders.of_sources(
-        '', {'val': (settings.val_images, settings.val_labels)}
-    )
+    more = settings.val_images and layouts.of_two('val', settings.val_images, settings.val_labels)
     more = more or settings.val_list and folders.of_lists(root, {'val': settings.val_list})
     if more:
         splits['val'] = more.splits['val']
@@ -157,7 +155,9 @@ def hold_out(pairs, settings):
     if not alike:
         stems = {image.stem for image, _ in pairs}
         unique = len(stems) == len(pairs)  # else in the folders of patients, or of pictures
-        parts = split(pairs, share, seed, lambda p: p[0].stem if unique else str(p[0]))
+        parts = split(
+            pairs, share, seed, lambda p: p[0].stem if unique else '/'.join(p[0].parts[-3:])
+        )
         return *parts, [f'validation: {len(parts[1])} of {len(pairs)} pictures, drawn by lot']
     n = len(pairs) - min(max(round(len(pairs) * share), 1), len(pairs) - 1)
     note = 'neighbours look alike, as frames of a video and slices do: validation is '

@@ -225,10 +225,11 @@ def yolo(tree):
     texts, most, boxes = {*tree.texts}, 0, 0
     for image in tree.pictures:
         parts = [*image.parts]
-        if 'images' not in parts:
-            continue
-        parts[len(parts) - 1 - parts[::-1].index('images')] = 'labels'
+        if 'images' in parts:
+            parts[len(parts) - 1 - parts[::-1].index('images')] = 'labels'
         file = Path(*parts).with_suffix('.txt')
+        if file not in texts and len(folders) == 1:
+            file = folders[0] / f'{image.stem}.txt'
         split = given.get(image) or (None if given else tree.split(image))
         if split is None or file.parent not in folders:
             continue

@@ -83,6 +83,14 @@ class Tree:
                 raise InputError(f'{root}: more than {MOST_FILES} files; name a folder within it')
         self.files.sort()
 
+    @classmethod
+    def of(cls, files):
+        """The same of these files alone."""
+        tree = cls.__new__(cls)
+        tree.root = Path(os.path.commonpath([file.parent for file in files]))
+        tree.files, tree._contents, tree.damaged = sorted({*files}), {}, []
+        return tree
+
     def _of(self, *suffixes):
         return [f for f in self.files if f.suffix.lower() in suffixes]
 
