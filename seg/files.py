@@ -224,6 +224,7 @@ def list_pictures(source, expected='a folder or a pattern of pictures'):
             raise InputError(f'{path}: a symbolic link that leads nowhere; take it out')
     if not files:
         what = 'a file' if source.is_file() else 'nothing'
+        what += '; --train-list takes lists' if source.suffix == '.txt' else ''
         what = f'none ({" ".join(PICTURES)})' if wild or source.is_dir() else what
         raise InputError(f'{source}: expected {expected}, found {what}')
     return files

@@ -1,6 +1,7 @@
 """Which layout a folder has: one function for each, in the modules below, recognises itself."""
 
 import difflib
+from glob import glob
 from pathlib import Path
 
 from seg.exports import cvat, label_studio, supervisely
@@ -52,10 +53,14 @@ def of_two(split, images, labels):
     """The Found of two folders or patterns, or of pictures and a tool's file, as one split."""
     place, found = Path(labels), None
     try:
-        if place.is_dir() and not holds_pictures(place) or place.is_file():
+        if place.is_file() or place.suffix in ('.json', '.xml', '.txt'):
+            files = [place] if place.is_file() else glob(labels, recursive=True)
+        else:
+            only = place.is_dir() and (images == labels or not holds_pictures(place))
+            files = Tree(place).files if only else ()
+        if files:
             pictures = Tree(images).pictures if Path(images).is_dir() else list_pictures(images)
-            files = [place] if place.is_file() else Tree(place).files
-            tree = Tree.of([*pictures, *files])
+            tree = Tree.of([*pictures, *map(Path, files)])
             found = next((f for tool in TOOLS if (f := tool(tree))), None)
         if not found:
             pictures, masks = two_lists(images, labels)

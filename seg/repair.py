@@ -1,5 +1,6 @@
 """Clean copies of a data set: its labels snapped to classes, or all of it in CamVid's layout."""
 
+import os
 import shutil
 from collections import Counter
 from pathlib import Path
@@ -10,6 +11,7 @@ from PIL import Image
 from seg import readers
 from seg.classes import ClassTable
 from seg.files import InputError, list_pictures, not_written, unique_names, whole_file
+from seg.pairing import holds_pictures
 from seg.sources import guess_classes
 from seg.tablefiles import find_classes, read_classes, write_classes
 
@@ -76,7 +78,12 @@ def repair(labels, out, table=None, tolerance=16):
     Raises: InputError, before anything is written, where a value is farther from every class."""
     out, labels = Path(out), Path(labels)
     parts = [s for s in ('trainannot', 'valannot', 'testannot') if (labels / s).is_dir()] or ['']
-    jobs = {p: out / part / f'{p.stem}.png' for part in parts for p in list_pictures(labels / part)}
+    jobs = {}
+    for part in parts:
+        place = labels / part
+        files = list_pictures(place if holds_pictures(place) else place / '**' / '*')
+        base = place if place.is_dir() else os.path.commonpath([p.parent for p in files])
+        jobs |= {p: (out / part / p.relative_to(base)).with_suffix('.png') for p in files}
     _refuse_full(out)
     twice = [target.stem for target, k in Counter(jobs.values()).items() if k > 1]
     if twice:
@@ -98,7 +105,7 @@ def repair(labels, out, table=None, tolerance=16):
         if distance.max() > tolerance:
             line = readers.complaint(held, distance.argmax(), kind, table)
             raise InputError(f'{line}; beyond --tolerance {tolerance}')
-    _make(out, parts)
+    _make(out, {target.parent.relative_to(out) for target in jobs.values()})
 
     def rewrite(path):
         raw = readers.read_raw(path)
