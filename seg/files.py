@@ -215,7 +215,10 @@ def list_pictures(source, expected='a folder or a pattern of pictures'):
     elif wild:  # '**' is any folders, or all in them, but within a name one '*'
         parts = [p if p == '**' else re.sub(r'\*+', '*', p) for p in source.parts]
         parts += ['*'] if parts[-1] == '**' else []
-        found = Path(source.anchor).glob('/'.join(parts).lstrip('/'))
+        found = [*Path(source.anchor).glob('/'.join(parts).lstrip('/'))]
+        found += [
+            p for folder in found if '**' not in parts and folder.is_dir() for p in folder.iterdir()
+        ]
     named = {*source.parts}
     shown = (p for p in found if not any(part[0] == '.' for part in {*p.parts} - named))
     files = sorted(p for p in shown if p.suffix.lower() in PICTURES and not p.is_dir())

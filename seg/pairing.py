@@ -88,6 +88,7 @@ def _named(files, keys):
 def _affixes(files):
     """Stems without the words and numbers that all of them begin or end with; only whole ones."""
     tokens = [_TOKEN.findall(stem_of(p)) for p in files]
+    tokens = [[t.lstrip('0') or '0' if t.isdecimal() else t for t in some] for some in tokens]
     first = last = 0
     shortest = min(map(len, tokens))
     while first < shortest and len({t[first] for t in tokens}) == 1:

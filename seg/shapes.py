@@ -49,10 +49,11 @@ class Drawn:
     """A label that is drawn from a tool's file, where a path stands otherwise.
 
     path: the file, for messages and checksums; part: what of it; draw: function that gives the
-    label, uint8 (H, W), as places in the legend's names."""
+    label, uint8 (H, W), as places in the legend's names; size: (H, W) where the file says it."""
 
-    def __init__(self, path, draw, legend, part=''):
+    def __init__(self, path, draw, legend, part='', size=None):
         self.path, self.draw, self.legend, self.part = Path(path), draw, legend, part
+        self.size = size
 
     def __str__(self):
         return f'{self.path} ({self.part})' if self.part else str(self.path)

@@ -17,6 +17,7 @@ from seg import classes as tables
 from seg import folders, layouts, readers
 from seg.files import PICTURES, InputError, list_pictures, split
 from seg.pairing import without_labels
+from seg.shapes import Drawn
 from seg.sizes import SizeRule
 from seg.tablefiles import find_classes, read_classes
 
@@ -189,7 +190,10 @@ def _look_at(path, label, whole):
     """RawLabel of a label, Glance of an image, of its header alone unless `whole`; or what is wrong
     with the file."""
     try:
-        if label:
+        drawn = isinstance(path, Drawn)
+        if drawn and not label and path.size:
+            return Glance(path.size, 'drawn', False, 0, '', False)
+        if label or drawn:
             return readers.read_raw(path)
         picture = readers.open_picture(path, decode=whole)
         turned = picture.info['turned']

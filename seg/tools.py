@@ -71,7 +71,7 @@ class Sheet:
         splits = {}
         for split, image, file, size, shapes, part in self.rows:
             draw = partial(paint, *size, shapes, legend.places)
-            splits.setdefault(split, []).append((image, Drawn(file, draw, legend, part)))
+            splits.setdefault(split, []).append((image, Drawn(file, draw, legend, part, size)))
         own = [(colours or {}).get(name) for name in legend.names]
         if own[0] is None and None not in own[1:] and (0, 0, 0) not in own:
             own[0] = (0, 0, 0)

@@ -19,7 +19,7 @@ from labelled import photo
 from PIL import Image
 from skimage.draw import ellipse, polygon2mask
 
-from seg import shapes
+from seg import shapes, sources
 from seg.check import examine
 from seg.classes import NO_CLASS
 from seg.files import InputError
@@ -534,3 +534,14 @@ def test_a_table_of_each_tool(tmp_path):
     assert read_classes(tmp_path / 'ids.csv').codes == ((0, 0), (38, 1), (75, 2))
     (tmp_path / 'role.csv').write_text('a,0,0,0,VOID\nb,9,9,9,Scored\n')
     assert read_classes(tmp_path / 'role.csv').roles == ('void', 'scored')
+
+
+def test_a_training_looks_at_few_labels_and_at_the_size_of_all(tmp_path, monkeypatch):
+    labelme(tmp_path)
+    monkeypatch.setattr(sources, 'FAST_LABELS', 2)
+    data = load(Settings(data=str(tmp_path)))
+    assert data.errors == [] and len(data.raws()) == 2
+    for path in tmp_path.glob('*.json'):
+        spoil(path, lambda c: c.update(imageWidth=W + 1))
+    with pytest.raises(InputError, match='label of 48x65, but .* has 48x64 pixels'):
+        examine(load(Settings(data=str(tmp_path))), fast=True)
