@@ -22,8 +22,8 @@ warnings.simplefilter('ignore', Image.DecompressionBombWarning)  # MAX_PIXELS is
 EIGHT_BITS = None  # the intensity range of a set of 8 bits: its type's
 LAYOUTS = {'1': 'bit', 'P': 'palette', 'RGB': 'rgb', 'L': 'grey'}  # of modes; deep ones are grey
 # How each layout can be read; where two readings serve alike, the first is taken. code: as the
-# class table's codes say; name: drawn from a tool's file, by the names in it.
-PLAIN = ['0/255', 'code', 'index', 'colour', 'index x 255']
+# class table's codes say; instances: a number an object; name: drawn from a tool's file, by name.
+PLAIN = ['0/255', 'code', 'index', 'colour', 'index x 255', 'instances']
 KINDS = {'bit': ['index', 'colour'], 'grey': PLAIN, 'rgb': PLAIN, 'drawn': ['name']}
 KINDS['palette'] = ['colour', 'grey', 'code', 'index']
 WHITE_FIRST = TWO_CLASSES.colours[::-1]
@@ -216,12 +216,31 @@ def meaning(stored, kind, table):
     if kind == 'code':
         known = dict(table.codes) | ({} if NO_CLASS in dict(table.codes) else {NO_CLASS: NO_CLASS})
         return np.array([known.get(v, -1) for v in values.tolist()], np.int64)
+    if kind == 'instances':
+        return np.where(values < 0, -1, values > 0)
     known = (values >= 0) & ((values < n) | (values == NO_CLASS))
     if kind == 'name':
         return np.where(known, values, -1)
     if table.colours == WHITE_FIRST:  # 0 is black and 1 white all the same
         values = np.where(values < 2, 1 - values, values)
     return np.where(known, values, -1)
+
+
+def are_instances(raws):
+    """Whether numbers stand for objects and not for classes: in each label 1 to some k, not the
+    same in all, and each of them lies in one small place."""
+    raws = [s for s in raws if s.layout in ('grey', 'rgb') and s.values.min() >= 0]
+    tops = [int(s.values.max()) for s in raws]
+    listed = [{*s.values.tolist()} - {0} == {*range(1, top + 1)} for s, top in zip(raws, tops)]
+    if len(raws) < 2 or np.median(tops) < 4 or np.mean(listed) < 0.9 or len({*tops}) < 2:
+        return False
+    small = []
+    for raw in raws[:: -(-len(raws) // 6)]:
+        inverse, (h, w) = read_raw(raw.path).inverse, raw.shape
+        for i in np.flatnonzero(raw.values)[:100]:
+            rows, columns = np.nonzero(inverse == i)
+            small.append(np.ptp(rows) * np.ptp(columns) < h * w / 8)
+    return np.mean(small) > 0.8
 
 
 def recognise(raws, table, prefer=None):
@@ -237,6 +256,8 @@ def recognise(raws, table, prefer=None):
         if {*held.values.tolist()} <= {0, 255} or meaning(held, 'index x 255', table).min() < 0:
             unfit.add('index x 255')
         unfit |= {'index', 'index x 255'} if table.codes else {'code'}
+        if len(table) != 2 or held.values.max() < 3 or not are_instances(raws):
+            unfit.add('instances')
         kinds = [k for k in KINDS[layout] if k not in unfit]
         tell = {*meaning(held, 'colour', table).tolist()} - {-1, NO_CLASS}
         if layout != 'palette' and not table.numbered and (table.all_grey or len(tell) > 1):

@@ -304,6 +304,9 @@ def _decide_classes(settings, data, found):
         table, how = guess_classes(held)
         more = '--num-class, if there are more; ' if how.startswith('indices') else ''
         data.warnings.append(f'no class table: {how}; {more}--write-classes writes one to edit')
+        if how.startswith('indices') and readers.are_instances(raws):
+            line = 'numbers of objects, it seems, and not of classes: each lies in one small place'
+            data.warnings.append(f'{line}; --num-class 1 makes them foreground')
     else:
         return None, 'no labels'
     if n and n != len(table) and (n, len(table)) != (1, 2):

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import test_tools
 from labelled import index, photo, scene
 from PIL import Image
 
@@ -346,10 +347,10 @@ def test_each_picture_has_its_own_label(tmp_path, layout):
     assert examine(data)['fit']
 
 
-@pytest.mark.parametrize('layout', WRITERS)
+@pytest.mark.parametrize('layout', WRITERS | test_tools.WRITERS)
 def test_a_folder_is_all_one_says(tmp_path, monkeypatch, capsys, layout):
     """Trained on, painted and scored by the folder alone."""
-    WRITERS[layout](tmp_path / 'own')
+    (WRITERS | test_tools.WRITERS)[layout](tmp_path / 'own')
     (tmp_path / 'work').mkdir()
     monkeypatch.chdir(tmp_path / 'work')
     small = '--filters 2 --steps 2 --epochs 1 --augment none'.split()

@@ -595,3 +595,34 @@ def test_sixteen_bits_a_colour(tmp_path, top, fit):
     result = examine(load(Settings(data=str(folder)), fast=False))
     said = ' '.join([*result['errors'], *result['warnings'], *result['notes']])
     assert '16 bits a colour, of which' in said and (not result['errors']) == fit
+
+
+def cells(i):
+    """A number an object: 1 to k, of each picture its own k."""
+    rng, label = np.random.default_rng(i), np.zeros((48, 64), np.uint16)
+    for k in range(1, rng.integers(6, 14)):
+        label[6 * (k // 3) : 6 * (k // 3) + 5, 20 * (k % 3) : 20 * (k % 3) + 12] = k
+    return label
+
+
+@pytest.mark.parametrize('n', [1, 2])
+def test_numbers_of_objects_are_offered_as_foreground(tmp_path, n):
+    folder = write_set(tmp_path, lambda i: Image.fromarray(cells(i)), n=5)
+    data = load_set(folder)
+    assert any('--num-class 1 makes them foreground' in line for line in data.warnings)
+    data = load_set(folder, num_class=n)
+    assert data.errors == [] and data.formats == {'grey': 'instances'}
+    for image, path in data.pairs():
+        found = read_label(path, data.classes, data.formats)
+        np.testing.assert_array_equal(found, cells(int(image.stem)) > 0)
+    examine(data, fast=True)
+
+
+def test_classes_are_no_objects(tmp_path):
+    """Scattered ones, and a wrong value of a mask, which stays a fault."""
+    data = load_set(write_set(tmp_path / 'a', lambda i: Image.fromarray(scene(5 + i, seed=i))))
+    assert not any('foreground' in line for line in data.warnings)
+    folder = write_set(tmp_path / 'b', lambda i: Image.fromarray(scene(2, seed=i)))
+    corner(scene(2), 7).save(folder / 'trainannot' / '1.png')
+    with pytest.raises(InputError, match='1.png: value 7'):
+        examine(load_set(folder, num_class=2), fast=True)
