@@ -322,6 +322,11 @@ def _decide_pictures(settings, data):
     sizes = {g.shape for g in images.values()}
     if settings.size:
         rule = SizeRule(settings.resize, *settings.size)
+        high, wide = settings.size
+        if sizes and all((h - w) * (high - wide) < 0 for h, w in sizes):
+            h, w = next(iter(sizes))
+            line = f'--size {high}x{wide} is {high} high and {wide} wide, but pictures are {h}x{w}'
+            data.warnings.append(f'{line}: --size {wide}x{high}, if width came first')
     elif len(sizes) == 1:
         h, w = sizes.pop()
         rule = SizeRule('whole', h, w)

@@ -626,3 +626,11 @@ def test_classes_are_no_objects(tmp_path):
     corner(scene(2), 7).save(folder / 'trainannot' / '1.png')
     with pytest.raises(InputError, match='1.png: value 7'):
         examine(load_set(folder, num_class=2), fast=True)
+
+
+def test_width_before_height(tmp_path):
+    folder = write_set(tmp_path)  # 48 high, 64 wide
+    (line,) = [w for w in load_set(folder, size=(64, 48)).warnings if '--size' in w]
+    assert '64 high and 48 wide, but pictures are 48x64: --size 48x64' in line
+    for size in ((48, 64), (64, 64), (24, 96)):
+        assert not any('--size' in w for w in load_set(folder, size=size).warnings)
