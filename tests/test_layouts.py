@@ -363,6 +363,22 @@ def test_a_folder_is_all_one_says(tmp_path, monkeypatch, capsys, layout):
     assert masks and {*pictures} >= {*masks} or len(masks) == len(pictures)
 
 
+def test_what_was_learned_from_is_scored_by_what_was_held_out(tmp_path, monkeypatch, capsys):
+    """And another folder by all of it."""
+    patients(tmp_path / 'own')
+    patients(tmp_path / 'other')
+    monkeypatch.chdir(tmp_path)
+    small = '--filters 2 --steps 1 --epochs 1 --augment none --seed 3 --val-split 0.4'.split()
+    assert main(['train', 'own', *small]) == 0
+    held_out = len(load(Settings(data='own', seed=3, val_split=0.4)).splits['val'])
+    scored = {}
+    for folder in ('own', 'other'):
+        assert main(['evaluate', folder]) == 0
+        scores = json.loads(Path('scores.json').read_text())
+        scored[folder] = scores['split'], scores['images']
+    assert scored == {'own': ('val', held_out), 'other': ('train', 6)}
+
+
 def test_what_each_layout_is_called(tmp_path):
     said = {
         'VOC': ('Pascal VOC', 'aeroplane'),
