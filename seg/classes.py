@@ -98,6 +98,15 @@ def numbered_classes(num_class):
     return coloured_classes(np.stack(rgb, -1), tuple(f'class {i}' for i in index))
 
 
+def named_classes(names, where, colours=None):
+    """Classes of these names, in these colours or Pascal VOC's, void if their name says so;
+    InputError, which `where` begins, for names that no table takes."""
+    colours = colours or numbered_classes(max(len(names), 3)).colours
+    roles = ['void' if str(name).casefold() in VOID_NAMES else 'scored' for name in names]
+    rows = zip([where] * len(names), names, map(list, colours), roles)
+    return checked_table([*rows], where)
+
+
 def coloured_classes(rgb, names=None):
     """Classes of the colours (n, 3), none of them void; without names they are called so."""
     colours = tuple(map(tuple, rgb.tolist()))

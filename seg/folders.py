@@ -6,7 +6,7 @@ from collections import defaultdict
 from pathlib import Path
 
 from seg import readers, tablefiles
-from seg.classes import ClassTable, numbered_classes
+from seg.classes import named_classes
 from seg.files import PICTURES, InputError, list_pictures
 from seg.pairing import by_role, match, match_files, of_classes, split_of, stem_of
 from seg.shapes import Drawn, Legend, merge
@@ -49,8 +49,7 @@ def of_masks(tree, layout, why, of, names, errors=()):
         part = f'and {len(masks) - 1} more masks' if masks[1:] else ''
         drawn = Drawn(masks[0][1], merge(masks, readers.binary), legend, part)
         splits[tree.split(image)].append((image, drawn))
-    given = numbered_classes(max(len(names) + 1, 3)).colours[: len(names) + 1]
-    table = ClassTable(('background', *names), given, ('scored',) * (len(names) + 1))
+    table = named_classes(legend.names, str(tree.root))
     return Found(
         layout, why, dict(splits), table, f'names in {layout}', list(errors)[:5], (), (), legend
     )

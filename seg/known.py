@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from seg import readers, tablefiles
-from seg.classes import ClassTable, numbered_classes
+from seg.classes import ClassTable, named_classes, numbered_classes
 from seg.files import InputError
 from seg.folders import of_masks, of_sources, paired
 from seg.pairing import split_of
@@ -70,10 +70,7 @@ def labelme_json(tree):
         values = [legend.places.get(name, 0) for name in listed]
         draw = partial(_renumbered, label, values)
         splits[tree.split(image)].append((image, Drawn(label, draw, legend)))
-    table = numbered_classes(max(len(names) + 1, 3))
-    table = ClassTable(
-        ('background', *names), table.colours[: len(names) + 1], ('scored',) * (len(names) + 1)
-    )
+    table = named_classes(legend.names, str(tree.root))
     why, how = 'img.png and label.png in each folder', 'label_names.txt of each picture'
     return Found('labelme', why, dict(splits), table, how, legend=legend)
 
@@ -237,9 +234,7 @@ def synthia(tree):
             splits[tree.split(path)].append((image, drawn))
         else:
             errors.append(f'{path}: no picture of this name in RGB; put it there')
-    table = ClassTable(
-        tuple(names), numbered_classes(len(names)).colours, ('void', *['scored'] * 22)
-    )
+    table = named_classes(names, str(tree.root))
     return Found(
         'SYNTHIA', 'RGB and GT/LABELS', dict(splits), table, 'SYNTHIA', errors[:5], (), (), legend
     )
@@ -272,8 +267,8 @@ def mvtec(tree):
         draw = partial(_blank, image) if not mask else merge(masks, readers.binary)
         if split == 'test' or mask:
             pairs.append((image, Drawn(mask or image, draw, legend, '' if mask else 'no defect')))
-    notes = ['its train folder holds no defect: what is in test is divided; add --data for others']
-    table = ClassTable(('good', 'defect'), ((0, 0, 0), (255, 255, 255)), ('scored',) * 2)
+    notes = ['its train folder holds no defect, so that the pictures of test are divided']
+    table = named_classes(legend.names, str(tree.root), ((0, 0, 0), (255, 255, 255)))
     return Found(
         'MVTec AD',
         'ground_truth and good',

@@ -23,6 +23,7 @@ from seg.files import InputError
 Shape = namedtuple('Shape', 'kind name data holes', defaults=((),))
 LEAST = {'polygon': 3, 'rectangle': 2, 'circle': 2, 'ellipse': 2, 'line': 2, 'point': 1}
 LINE, DOT = 10, 5  # labelme's: width of a line, radius of a point
+GROUNDS = ('background', '_background_', '__background__', 'bg')  # what no shape covers
 MOST = 254  # classes, for 255 is none
 
 
@@ -38,7 +39,8 @@ class Legend:
         """Draw by the classes of this table, found by name; InputError for one that it lacks."""
         known = {name.casefold(): i for i, name in enumerate(table.names)}
         for i, name in enumerate(self.names):
-            found = known.get(name.casefold(), 0 if i == 0 else None)
+            same = GROUNDS if name.casefold() in GROUNDS else [name.casefold()]
+            found = next((known[s] for s in same if s in known), None)
             if found is None:
                 have = ', '.join(table.names[:20])
                 raise InputError(f'{where}: no class {name} among {have}; name it in the table')

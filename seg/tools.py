@@ -12,12 +12,23 @@ from pathlib import Path
 import numpy as np
 
 from seg import tablefiles
-from seg.classes import VOID_NAMES, ClassTable, numbered_classes, shown
+from seg.classes import named_classes, shown
 from seg.files import InputError
-from seg.shapes import MOST, Drawn, Legend, Shape, area, bitmap, coco_runs, fault, outside, paint
+from seg.shapes import (
+    GROUNDS,
+    MOST,
+    Drawn,
+    Legend,
+    Shape,
+    area,
+    bitmap,
+    coco_runs,
+    fault,
+    outside,
+    paint,
+)
 from seg.tree import Found, header_size, kind_of, lines_of, read_any
 
-GROUNDS = ('background', '_background_', '__background__', 'bg')
 IGNORED = ('__ignore__',)
 
 
@@ -54,20 +65,21 @@ class Sheet:
             self.errors.append(f'{line}; put it there')
         return found
 
-    def found(self, names=(), colours=None, ordered=False):
+    def found(self, names=(), colours=None):
         """The Found. names: all classes in the tool's order, background first or not at all; those
         that are drawn, sorted, where it has none. colours: {name: (r, g, b)}."""
-        drawn = {shape.name for row in self.rows for shape in row[4]} - {None, *GROUNDS}
+        drawn = {shape.name for row in self.rows for shape in row[4]} - {None}
         names = [name for name in names if name not in IGNORED]
-        ground = next((name for name in names if name.casefold() in GROUNDS), 'background')
-        rest = [name for name in names if name.casefold() not in GROUNDS]
-        rest += sorted(drawn - {*rest, ground})
+        grounds = [name for name in (*names, *sorted(drawn)) if name.casefold() in GROUNDS]
+        ground = next((name for name in names if name in grounds), 'background')
+        rest = [name for name in names if name not in grounds]
+        rest += sorted(drawn - {*rest, *grounds})
         if len(rest) > MOST:
             raise InputError(
                 f'{self.tree.root}: {len(rest)} classes, at most {MOST} are trained on'
             )
-        legend, given = Legend([ground, *rest]), numbered_classes(max(len(rest) + 1, 3)).colours
-        legend.places |= dict.fromkeys(GROUNDS, 0)
+        legend = Legend([ground, *rest])
+        legend.places |= dict.fromkeys(grounds, 0)
         splits = {}
         for split, image, file, size, shapes, part in self.rows:
             draw = partial(paint, *size, shapes, legend.places)
@@ -75,9 +87,8 @@ class Sheet:
         own = [(colours or {}).get(name) for name in legend.names]
         if own[0] is None and None not in own[1:] and (0, 0, 0) not in own:
             own[0] = (0, 0, 0)
-        own = own if None not in own and len({*own}) == len(own) else given[: len(own)]
-        roles = ['void' if name.casefold() in VOID_NAMES else 'scored' for name in legend.names]
-        table = ClassTable(tuple(legend.names), tuple(own), tuple(roles))
+        own = own if None not in own and len({*own}) == len(own) else None
+        table = named_classes(legend.names, str(self.tree.root), own)
         notes = [f'{self.alone} pictures without a label file are left out'] * bool(self.alone)
         warnings = []
         if self.beyond:

@@ -545,3 +545,21 @@ def test_a_training_looks_at_few_labels_and_at_the_size_of_all(tmp_path, monkeyp
         spoil(path, lambda c: c.update(imageWidth=W + 1))
     with pytest.raises(InputError, match='label of 48x65, but .* has 48x64 pixels'):
         examine(load(Settings(data=str(tmp_path))), fast=True)
+
+
+def test_a_background_by_any_name(tmp_path):
+    labelme(tmp_path)
+    for path in tmp_path.glob('*.json'):
+        spoil(path, lambda c: c['shapes'][0].update(label='Background'))
+    data, found = read(tmp_path)
+    assert list(data.classes.names) == NAMES and data.errors == []
+    (tmp_path / 'own.csv').write_text('ant,9,0,0\nbee,0,9,0\ncat,0,0,9\n')
+    with pytest.raises(InputError, match='no class background'):
+        read(tmp_path, classes=str(tmp_path / 'own.csv'))
+
+
+def test_names_that_no_table_takes(tmp_path):
+    labelme(tmp_path)
+    spoil(tmp_path / 'p0.json', lambda c: c['shapes'][0].update(label='a\x1b[2J' + 'b' * 999))
+    with pytest.raises(InputError, match='a name of 1 to 100 printable characters'):
+        read(tmp_path)
