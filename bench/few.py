@@ -17,8 +17,8 @@ import numpy as np
 from compare import one_run
 from PIL import Image, ImageDraw, ImageFilter
 
-EPOCHS, SIDE = 5, 512
-STEPS = {'transfer': 220, 'fast': 380}  # an epoch of 360x480: ten minutes in all on one core
+EPOCHS, SIDE = 4, 512
+STEPS = {'transfer': 200, 'fast': 535}  # an epoch of 360x480: ten minutes in all on one core
 
 
 def noise(rng, scale, strength):

@@ -31,7 +31,8 @@ def examine(data, fast=False):
     """What a DataSet holds, and whether it is fit to train on: a dict fit for JSON, of all that
     format_check shows. fast: on a set that was looked at `fast`; the first error is raised."""
     lost = f'{data.where}: expected train and trainannot in it, found neither'
-    say = {'errors': [lost] * ('train' not in data.splits) + data.errors}
+    lost = [lost] * ('train' not in data.splits and not data.errors)
+    say = {'errors': lost + data.errors}
     say |= {'warnings': [*data.warnings], 'notes': [*data.notes]}
     result = {'data': data.where, 'layout': data.layout, 'why': data.why, 'formats': data.formats}
     result |= {'table': data.classes and data.classes.to_dict(), 'table_from': data.classes_from}

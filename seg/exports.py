@@ -3,13 +3,15 @@
 import math
 import re
 from functools import partial
+from urllib.parse import parse_qs, unquote, urlsplit
 from xml.etree import ElementTree
 
 import numpy as np
+from PIL import ImageColor
 
-from seg.classes import from_hex, shown
+from seg.classes import shown
 from seg.files import InputError
-from seg.pairing import split_of
+from seg.pairing import split_in
 from seg.shapes import Shape, bitmap, brush
 from seg.tools import Sheet, points_of
 from seg.tree import header_size, read_any, results_of
@@ -31,24 +33,35 @@ def cvat(tree):
             if name and name not in names:
                 names.append(name)
             if name and label.findtext('color'):
-                colours[name] = from_hex(label.findtext('color'))
+                colours[name] = _colour(label.findtext('color'))
+        if root.find('track') is not None:
+            line = f'{file}: tracks of a video, which are not read'
+            sheet.errors.append(f'{line}; export it as "CVAT for images"')
         for about in root.iter('image'):
-            image = sheet.image(about.get('name', ''), file)
+            said = split_in(about.get('subset') or '')
+            image = sheet.image(about.get('name', ''), file, said)
             if not image:
                 continue
             try:
                 shapes = [(int(e.get('z_order') or 0), i, e) for i, e in enumerate(about)]
                 shapes = [_cvat_shape(e) for _, _, e in sorted(shapes, key=lambda s: s[:2])]
                 size = int(about.get('height')), int(about.get('width'))
-                part, split = about.get('name'), (about.get('subset') or '').lower()
-                split = split_of([split]) or tree.split(image)
-                sheet.add(split, image, file, size, [s for s in shapes if s], part)
+                shapes = [s for s in shapes if s]
+                sheet.add(said or tree.split(image), image, file, size, shapes, about.get('name'))
             except InputError as e:
                 sheet.errors.append(f'{file}: {shown(about.get("name"))}: {e}')
             except (TypeError, ValueError, AttributeError) as e:
                 line = f'{file}: {shown(about.get("name"))}: no CVAT shape ({e}); export it again'
                 sheet.errors.append(line)
     return sheet.found(names, colours)
+
+
+def _colour(text):
+    """(r, g, b) of a colour's name or number, or None."""
+    try:
+        return ImageColor.getrgb(str(text))[:3]
+    except ValueError:
+        return None
 
 
 def _is_cvat(path):
@@ -114,27 +127,18 @@ def label_studio(tree):
         for number, task in enumerate(tree.content(file), 1):
             place = f'{file}: task {number}'
             try:
-                data = task.get('data', task)
-                named = next(
-                    str(v)
-                    for v in data.values()
-                    if re.search(r'\.\w{3,4}($|\?)', str(v)[-200:]) and isinstance(v, str)
-                )
-                done = task.get('annotations') or task.get('completions')
-                done = [d for d in done or () if not d.get('was_cancelled')]
-                results = done[-1]['result'] if done else []
-                for value in () if 'data' in task else task.values():
-                    results = results or results_of(value)
-                image = sheet.image(named.split('?')[0].split('=')[-1], file)
-                if not image:
-                    continue
-                size, shapes = None, []
-                for r in results:
-                    size = int(r['original_height']), int(r['original_width'])
-                    shapes += _studio_shapes(r, size)
-                sheet.add(tree.split(image), image, file, size or header_size(image), shapes, named)
-            except StopIteration:
-                sheet.errors.append(f'{place}: names no picture; export it as JSON')
+                image = _studio_image(task, file, sheet)
+                results = _studio_results(task)
+                if results is None:  # skipped, or not labelled yet
+                    sheet.alone += 1
+                elif image:
+                    size, shapes = header_size(image), []
+                    for r in results:
+                        if 'original_width' in r:
+                            size = int(r['original_height']), int(r['original_width'])
+                            shapes += _studio_shapes(r, size)
+                    part = f'task {number}'
+                    sheet.add(tree.split(image), image, file, size, shapes, part)
             except InputError as e:
                 sheet.errors.append(f'{place}: {e}')
             except (AttributeError, IndexError, KeyError, TypeError, ValueError) as e:
@@ -143,29 +147,59 @@ def label_studio(tree):
     return sheet.found()
 
 
+def _studio_image(task, file, sheet):
+    """Path of a task's picture, which it names by an address, a local path behind ?d=, or under
+    `upload` with eight more characters before."""
+    data = task.get('data', task)
+    texts = [v for v in data.values() if isinstance(v, str)]
+    named = next((v for v in texts if re.search(r'\.\w{3,4}($|\?)', v[-300:])), None)
+    if not named:
+        raise InputError('names no picture; export it as JSON')
+    parts = urlsplit(named)
+    named = parse_qs(parts.query).get('d', [unquote(parts.path)])[0]
+    plain = re.sub(r'^[0-9a-f]{8}-', '', named.split('/')[-1])
+    if not sheet.tree.by_name.get(named.split('/')[-1].casefold()):
+        named = plain
+    return sheet.image(named, file)
+
+
+def _studio_results(task):
+    """What was drawn for a task; None where nobody has finished it. Of several annotations the
+    ground truth, or the last that holds something."""
+    if 'data' not in task:  # JSON-MIN
+        drawn = [results_of(value) for value in task.values() if results_of(value)]
+        return sum(drawn, []) if drawn else None
+    done = task.get('annotations') or task.get('completions') or ()
+    done = [d for d in done if not d.get('was_cancelled')]
+    best = [d for d in done if d.get('ground_truth')] or [d for d in done if d['result']] or done
+    return best[-1]['result'] if best else None
+
+
 def _studio_shapes(result, size):
-    value = result.get('value', result)
-    kind = result.get('type') or next((k for k in value if k.endswith('labels')), '')
-    height, width = size
-    names = value.get(kind) or []
-    name = str(names[0]) if names else 'background'
-    if kind == 'brushlabels':
+    """The shape of a result with a label, by what it holds: percents of the picture's size."""
+    value, (height, width) = result.get('value', result), size
+    names = next((value[k] for k in value if k.endswith('labels') and value[k]), None)
+    if not names:  # a choice, a text, or the outline of one that stands again with its label
+        return []
+    name, turned = str(names[0]), float(value.get('rotation') or 0)
+    if 'rle' in value:
         return [Shape('mask', name, ((0, 0), partial(brush, value['rle'], *size)))]
-    if kind == 'polygonlabels':
+    if 'points' in value:
         points = np.round(points_of(value['points']) * (width / 100, height / 100), 2)
         return [Shape('polygon', name, points)]
-    x, y = round(value.get('x', 0) * width / 100, 2), round(value.get('y', 0) * height / 100, 2)
-    turned = float(value.get('rotation') or 0)
-    if kind == 'rectanglelabels':
-        w, h = round(value['width'] * width / 100, 2), round(value['height'] * height / 100, 2)
-        corners = np.array([(x, y), (x + w, y), (x + w, y + h), (x, y + h)])
-        if not turned:
-            return [_box(name, x, y, x + w, y + h)]
-        return [Shape('polygon', name, _turned(corners, (x, y), turned))]  # about its first corner
-    if kind == 'ellipselabels':
+    if 'x' not in value:
+        return []
+    x, y = round(value['x'] * width / 100, 2), round(value['y'] * height / 100, 2)
+    if 'radiusX' in value:
         rx, ry = value['radiusX'] * width / 100, value['radiusY'] * height / 100
         return [_ellipse(name, x, y, rx, ry, turned)]
-    return []  # a choice, a text: nothing that is drawn
+    if 'width' not in value:  # a key point
+        return []
+    w, h = round(value['width'] * width / 100, 2), round(value['height'] * height / 100, 2)
+    corners = np.array([(x, y), (x + w, y), (x + w, y + h), (x, y + h)])
+    if not turned:
+        return [_box(name, x, y, x + w, y + h)]
+    return [Shape('polygon', name, _turned(corners, (x, y), turned))]  # about its first corner
 
 
 def supervisely(tree):
@@ -173,23 +207,28 @@ def supervisely(tree):
     if not files:
         return None
     sheet, names, colours = Sheet('Supervisely', 'ann/*.json with objects', tree), [], {}
-    meta = tree.first('meta.json')
-    if meta:
-        for c in read_any(meta).get('classes', ()):
-            names.append(str(c.get('title')))
-            colours[names[-1]] = from_hex(str(c.get('color', '#000000')))
+    meta = [file for file in tree.files if file.name == 'meta.json']
+    for file in meta:
+        content = read_any(file)
+        listed = content.get('classes') if isinstance(content, dict) else None
+        for c in listed if isinstance(listed, list) else ():
+            if isinstance(c, dict) and c.get('title'):
+                names.append(str(c['title']))
+                colours[names[-1]] = _colour(c.get('color'))
+    known = {*tree.pictures}
     for file in files:
         try:
             content = read_any(file)
             named = file.name.removesuffix('.json')
-            image = sheet.image(f'img/{named}', file)
+            own = file.parent.with_name('img') / named
+            image = own if own in known else sheet.image(f'img/{named}', file)
             if not image:
                 continue
             size = int(content['size']['height']), int(content['size']['width'])
             shapes = [_supervisely_shape(o) for o in content['objects']]
             unknown = [s.name for s in shapes if s and names and s.name not in names]
             if unknown:
-                line = f'{file}: class {shown(unknown[0])}, which is not in {meta}'
+                line = f'{file}: class {shown(unknown[0])}, which is not in {meta[0]}'
                 sheet.errors.append(f'{line}; export it again')
                 continue
             sheet.add(tree.split(file), image, file, size, [s for s in shapes if s])
@@ -206,10 +245,10 @@ def _supervisely_shape(o):
     if kind == 'bitmap':
         origin = tuple(map(int, o['bitmap']['origin']))
         return Shape('mask', name, (origin, partial(bitmap, o['bitmap']['data'], packed=True)))
+    if kind not in ('polygon', 'rectangle', 'line', 'point'):
+        return None
     points = points_of(o['points']['exterior'])
     if kind == 'polygon':
         holes = tuple(points_of(hole) for hole in o['points'].get('interior', ()))
         return Shape('polygon', name, points, holes)
-    if kind in ('rectangle', 'line', 'point'):
-        return Shape(kind, name, points)
-    return None
+    return Shape(kind, name, points)

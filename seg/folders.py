@@ -8,7 +8,17 @@ from pathlib import Path
 from seg import readers, tablefiles
 from seg.classes import named_classes
 from seg.files import PICTURES, InputError, list_pictures
-from seg.pairing import by_role, match, match_files, of_classes, split_of, stem_of
+from seg.pairing import (
+    bare,
+    by_role,
+    context,
+    match,
+    match_files,
+    of_classes,
+    role_of,
+    split_of,
+    stem_of,
+)
 from seg.shapes import Drawn, Legend, merge
 from seg.tree import Found, Tree, lines_of
 
@@ -100,7 +110,10 @@ def paired(tree, files, layout, table, how):
     images, labels = by_role(tree.root, files)
     if not images or not labels:
         return None
-    splits, errors, used = {}, [], set()
+    splits, errors, used, notes = {}, [], set(), []
+    for split, masks in labels.items():
+        labels[split], line = _one_folder(tree.root, masks)
+        notes += [line] if line and line not in notes else []
     for split in sorted(images, key=str):
         masks = labels.get(split) or labels.get(None) or []
         where = [
@@ -131,7 +144,28 @@ def paired(tree, files, layout, table, how):
         if shown[0] != shown[1]
         else ('pictures and labels in one folder, by their names')
     )
-    return Found(layout or 'two folders', why, splits, table, how, errors)
+    return Found(layout or 'two folders', why, splits, table, how, errors, notes=notes)
+
+
+def _one_folder(root, masks):
+    """(labels, note): of the folders of labels that hold the same names, masks and masks_color, the
+    one that is no picture for people; InputError where that leaves two."""
+    folders = defaultdict(dict)  # name of a folder -> {what it tells apart: label}
+    for path in masks:
+        parts = path.relative_to(root).parts[:-1]
+        role = next((part for part in reversed(parts) if role_of(part)), '')
+        folders[role][context(path.relative_to(root)), bare(stem_of(path))] = path
+    if len({key for found in folders.values() for key in found}) == len(masks):
+        return masks, ''
+    shown = re.compile('colou?r|rgb|vi[sz]|overlay|preview', re.IGNORECASE)
+    plain = [name for name in folders if not shown.search(name)]
+    if len(plain) > 1 and any({*folders[plain[0]]} & {*folders[name]} for name in plain[1:]):
+        line = f'{root}: several folders of labels, {plain[0]} and {plain[1]}'
+        raise InputError(f'{line}; name one with --images and --labels')
+    if len(plain) != 1 or len(folders) < 2:
+        return masks, ''
+    others = ', '.join(name for name in folders if name not in plain)
+    return [*folders[plain[0]].values()], f'labels of {plain[0]}; those of {others} are left out'
 
 
 def _listed(tree, table, how):
@@ -141,10 +175,9 @@ def _listed(tree, table, how):
     splits, errors = {}, []
     for file, split in lists.items():
         pairs, wrong = read_list(file, tree)
-        if pairs:
-            splits.setdefault(split, []).extend(pairs)
-            errors += wrong
-    if not splits:
+        splits.setdefault(split, []).extend(pairs)
+        errors += wrong
+    if not lists or not tree.pictures:
         return None
     why = ', '.join(f.name for f in lists)
     return Found('list files', why, splits, table, how, errors)
@@ -167,10 +200,12 @@ def read_list(file, tree):
         line = line.strip()
         if not line or line[0] == '#':
             continue
-        columns = [line] if _place(line, file, tree) else re.split(r'[\t,;]|\s+', line)
-        found = [_place(c.strip(), file, tree) for c in columns if c.strip()][:2]
-        if columns[0] and not found[0]:
-            found[0] = stems[0].get(columns[0].strip())
+        columns = [c for c in re.split(r'[\t,;]|\s+', line) if c]
+        columns = columns[:1] + [c for c in columns[1:2] if not c.lstrip('-').isdecimal()]
+        found = [_place(c, file, tree) for c in columns]
+        found[0] = found[0] or stems[0].get(columns[0])
+        if None in found and (whole := _place(line, file, tree) or stems[0].get(line)):
+            found = [whole]  # a name with blanks in it
         if None in found:
             lost = columns[found.index(None)]
             errors.append(f'{file}, line {number}: {lost}, which is no picture; mend the path')
@@ -185,11 +220,15 @@ def read_list(file, tree):
 
 def _place(text, file, tree):
     """The picture of a path that a list names, or None."""
-    for folder in (file.parent, tree.root, tree.root.parent):
+    text = text.replace('\\', '/')
+    if Path(text).suffix.lower() not in PICTURES:
+        return None
+    for folder in (file.parent, tree.root, tree.root.parent, Path('/')):
         path = Path(os.path.normpath(folder / text.lstrip('/')))
-        if path.suffix.lower() in PICTURES and path.is_file():
+        if path.is_file():
             return path
-    path = Path(text)
-    return (
-        path if path.is_absolute() and path.suffix.lower() in PICTURES and path.is_file() else None
-    )
+    try:  # a path of another machine
+        found = tree.picture(text, file)
+    except InputError:
+        return None
+    return found if found and [*found.parts[-2:]] == text.split('/')[-2:] else None

@@ -10,9 +10,9 @@ import numpy as np
 
 from seg import readers, tablefiles
 from seg.classes import ClassTable, named_classes, numbered_classes
-from seg.files import InputError
+from seg.files import PICTURES, InputError
 from seg.folders import of_masks, of_sources, paired
-from seg.pairing import split_of
+from seg.pairing import split_in
 from seg.shapes import (
     Drawn,
     Legend,
@@ -119,10 +119,10 @@ def _voc(tree, images, labels):
     lists = {}
     for file in tree.texts:
         if file.parent.name == 'Segmentation':
-            lists[file.stem.lower()] = [line.split()[0] for line in lines_of(file) if line.strip()]
+            lists[file.stem.lower()] = [_listed(line, x) for line in lines_of(file) if line.strip()]
     splits, errors = {}, []
     for name, stems in lists.items():
-        split = split_of([name])
+        split = split_in(name)
         if name == 'trainval' and {'train', 'val'} & {*lists}:
             continue
         split = split or 'train'
@@ -151,6 +151,13 @@ def _voc(tree, images, labels):
         table, how = VOC, "Pascal VOC's, whose file names these are"
     why = f'{images.name} and {labels.name}'
     return Found('Pascal VOC', why, splits, table, how, errors, (), notes)
+
+
+def _listed(line, stems):
+    """The stem that a line of a list names, perhaps quoted, with a suffix, or a number behind."""
+    line = line.strip().strip('"')
+    whole = Path(line).stem if Path(line).suffix.lower() in PICTURES else line
+    return whole if whole in stems else Path(line.split()[0]).name
 
 
 def _voc_name(stem):
@@ -307,7 +314,7 @@ def open_images(tree):
         with open(path, encoding='utf-8-sig', newline='') as f:
             for row in csv.DictReader(f):
                 found = tree.by_name.get(Path(row['MaskPath']).name.casefold())
-                image = tree.beside_name(row['ImageID'])
+                image = tree.by_stem.get(row['ImageID'])
                 if not found:
                     errors.append(f'{path}: names the mask {row["MaskPath"]}, which is not there')
                 elif image:
@@ -329,13 +336,16 @@ def vistas(tree):
     )
     if not config:
         return None
+    try:
+        table = tablefiles.read_classes(config)
+    except InputError:  # of something else
+        return None
     version = config.stem.removeprefix('config').strip('_')
     keep = [
         p
         for p in tree.pictures
         if p.parent.name == 'images' or p.parent.name == 'labels' and version in (*p.parts, '')
     ]
-    table = tablefiles.read_classes(config)
     return paired(tree, keep, 'Mapillary Vistas', table, str(config))
 
 

@@ -35,7 +35,6 @@ KNOWN = {  # what stands in the folder of each layout, for those that none fits
 }
 TOOLS = (labelme, coco, yolo, cvat, label_studio, supervisely)
 LAYOUTS = (
-    *TOOLS,
     labelme_json,
     camvid,
     voc,
@@ -82,7 +81,8 @@ def find_layout(root):
         hint = '`main.py download` fetches CamVid, `main.py sample` needs none'
         raise InputError(f'{line}; name yours, {hint}')
     tree = Tree(root)
-    found = [f for layout in LAYOUTS if (f := layout(tree))]
+    found = [f for tool in TOOLS if (f := tool(tree))]  # what masks beside were made from
+    found = found or [f for layout in LAYOUTS if (f := layout(tree))]
     if len(found) > 1:
         both = ' and '.join(f'{f.layout} ({f.why})' for f in found[:2])
         raise InputError(f'{root}: two layouts in one folder, {both}; name a folder with one')
@@ -96,4 +96,6 @@ def find_layout(root):
     near = sorted(KNOWN, key=lambda k: -difflib.SequenceMatcher(None, words, KNOWN[k]).ratio())
     line = f'{root}: expected pictures and their labels, found {", ".join(held[:9]) or "nothing"}'
     near = f'the nearest layouts are {near[0]} and {near[1]}'
+    if not tree.pictures:
+        near = '`main.py download` fetches CamVid, `main.py sample` needs none'
     raise InputError(f'{line}; {near}; --images and --labels name any two folders')

@@ -34,8 +34,19 @@ def words_of(part):
 
 
 def split_of(parts):
-    """The split that the names of folders say, or None."""
-    return next((SPLITS[w] for part in parts for w in words_of(part) if w in SPLITS), None)
+    """The split that the names of folders say, or None: train, test_images, trainannot, val2017,
+    but not "test strips"."""
+    for part in parts:
+        words = [*words_of(part)]
+        known = all(w in SPLITS or w in ('set', 'data', 'dataset') or role_of(w) for w in words)
+        if known and split_in(part):
+            return split_in(part)
+    return None
+
+
+def split_in(name):
+    """The first split among the words of a name, or None."""
+    return next((SPLITS[w] for w in words_of(name) if w in SPLITS), None)
 
 
 def role_of(part):
@@ -64,7 +75,7 @@ def bare(stem):
     return _WORD.sub('', stem) or stem
 
 
-def _context(path):
+def context(path):
     """The folders of a path but for those that say what is in them, or which split it is."""
     return tuple(p for p in path.parts[:-1] if not role_of(p) and not split_of([p]))
 
@@ -106,7 +117,7 @@ def match(pictures, masks, where):
     keys = [_keys(*sides) for sides in both]
     if any(len({*k}) < len(k) for k in keys):  # the same names for several patients or towns
         keys = [
-            [(*_context(p), key) for p, key in zip(files, k)]
+            [(*context(p), key) for p, key in zip(files, k)]
             for files, k in zip((pictures, masks), keys)
         ]
         for side in (0, 1):  # folders that all have tell nothing apart
@@ -224,10 +235,10 @@ def of_classes(roots, pictures, masks):
         of[named[stem[:cut]]].append((re.sub(r'^\d+$', '', word) or 'foreground', mask))
     else:
         return of
-    groups, alone = defaultdict(list), Counter(_context(p) for p in pictures)
+    groups, alone = defaultdict(list), Counter(context(p) for p in pictures)
     for mask in masks:
-        groups[_context(mask)].append(mask)
+        groups[context(mask)].append(mask)
     if max(alone.values()) > 1 or {*groups} - {*alone}:
         return {}
-    found = {_context(p): p for p in pictures}
+    found = {context(p): p for p in pictures}
     return {found[c]: [('foreground', m) for m in group] for c, group in groups.items()}

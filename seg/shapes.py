@@ -38,8 +38,9 @@ class Legend:
     def map_to(self, table, where):
         """Draw by the classes of this table, found by name; InputError for one that it lacks."""
         known = {name.casefold(): i for i, name in enumerate(table.names)}
+        known |= {name: i for i, name in enumerate(table.names)}
         for i, name in enumerate(self.names):
-            same = GROUNDS if name.casefold() in GROUNDS else [name.casefold()]
+            same = GROUNDS if name.casefold() in GROUNDS else [name, name.casefold()]
             found = next((known[s] for s in same if s in known), None)
             if found is None:
                 have = ', '.join(table.names[:20])

@@ -104,6 +104,11 @@ def _find(settings):
         errors += more.errors
         taken = {image for image, _ in splits['val']}
         splits['train'] = [pair for pair in splits.get('train', ()) if pair[0] not in taken]
+    errors += _once_each(splits, notes)
+    if {*splits} in ({'val'}, {'test'}) and any(label for _, label in sum(splits.values(), [])):
+        (name,) = splits  # there is nothing else to learn from
+        notes.append(f'all of it lies in {name}, by its names; taken for training')
+        splits = {'train': splits[name]}
     if 'val' not in splits and settings.val_split and len(splits.get('train', ())) > 1:
         splits['train'], splits['val'], lines = hold_out(splits['train'], settings)
         notes += lines
@@ -111,6 +116,24 @@ def _find(settings):
     order = [name for name in ('train', 'val', 'test') if name in splits]
     splits = {name: splits[name] for name in order}
     return DataSet(where, found.layout, found.why, splits, **about), found
+
+
+def _once_each(splits, notes):
+    """Takes pictures that stand in several splits out of all but the last of train, val, test; one
+    line for each that stands in one split with two labels."""
+    seen = {}
+    for name in ('test', 'val', 'train'):
+        kept = []
+        for image, label in splits.get(name, ()):
+            before = seen.setdefault(image, (name, label))
+            if before == (name, label) and (image, label) not in kept[-1:]:
+                kept.append((image, label))
+            elif before[0] == name and before[1] != label:
+                yield f'{image}: has two labels, {before[1]} and {label}; take one out'
+        twice = len(splits.get(name, ())) - len(kept)
+        if twice:
+            notes.append(f'pictures of {name} that are listed twice, or in another split: {twice}')
+            splits[name] = kept
 
 
 def find_pictures(paths):

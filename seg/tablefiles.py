@@ -19,11 +19,12 @@ from seg.classes import (
     numbered_classes,
     shown,
 )
-from seg.files import InputError
+from seg.files import PICTURES, InputError
 
 CLASS_FILES = ('classes.csv', 'class_dict.csv', 'label_colors.txt', 'labelmap.txt')
 CLASS_FILES += ('class_names.txt', 'labels.txt', 'obj.names', 'codes.txt', '_classes.csv')
-CLASS_FILES += ('dataset_meta.json', 'meta.json', 'dataset.json', 'data.yaml')
+CLASS_FILES += ('classes.txt', 'dataset_meta.json', 'meta.json', 'dataset.json', 'classes.json')
+CLASS_FILES += ('data.yaml',)
 MOST_BYTES = 1 << 20
 HEADS = {  # what a column is called in lower case, of letters alone
     'name': 'name names class classes classname classnames label labels labelname category title',
@@ -44,10 +45,12 @@ def find_classes(*folders):
     for path in (Path(folder) / name for folder in folders for name in CLASS_FILES):
         if not path.is_file():
             continue
-        if path.suffix in ('.json', '.yaml'):  # a name that other things have, too
-            try:
-                read_classes(path)
+        if path.suffix in ('.json', '.yaml') or path.name in ('labels.txt', 'classes.txt'):
+            try:  # names that other things have, too
+                names = read_classes(path).names
             except InputError:
+                continue
+            if any(Path(name).suffix.lower() in PICTURES for name in names):  # a list of files
                 continue
         return path
     return None
@@ -165,6 +168,8 @@ def _of_json(path, text):
     d = content if isinstance(content, dict) else {}
     listed = next((d[k] for k in ('classes', 'labels', 'categories') if k in d), content)
     names, colours = d.get('label_map', listed), d.get('segmentation_colors') or []
+    if names is d and Path(path).name in ('meta.json', 'dataset.json'):  # of anything
+        names = None
     rows = []
     if isinstance(names, dict) and names:  # {id: name}, {name: id} or {name: colour}
         for key, value in names.items():
@@ -197,9 +202,9 @@ def yolo_names(path):
     """{index: name} of a data.yaml; InputError where it is none."""
     names = read_yaml(path).get('names')
     names = {str(i): n for i, n in enumerate(names)} if isinstance(names, list) else names
-    if not isinstance(names, dict) or {*names} != {*map(str, range(len(names)))} or not names:
+    if not isinstance(names, dict) or not names or not all(i.isdecimal() for i in names):
         raise InputError(f'{path}: expected names, a list or 0: name, 1: name ...')
-    return {i: names[str(i)] for i in range(len(names))}
+    return {int(i): str(names[i]) for i in sorted(names, key=int)}
 
 
 def read_yaml(path):

@@ -3,13 +3,14 @@
 import json
 import os
 import re
+import unicodedata
 from collections import Counter, defaultdict, namedtuple
 from functools import cached_property
 from pathlib import Path
 
 from seg import tablefiles
 from seg.files import PICTURES, InputError
-from seg.pairing import split_of
+from seg.pairing import split_in, split_of
 from seg.readers import open_picture
 
 # splits: {name: [(image path, label path or Drawn)]}; legend: of what is drawn; faults: of files
@@ -25,23 +26,23 @@ def read_any(path):
         with open(path, 'rb') as f:
             return json.loads(f.read())
     except (OSError, ValueError, RecursionError) as e:
-        why = ' '.join(str(e).split())[:100]
-        raise InputError(
-            f'{path}: damaged JSON ({why}); replace the file, or take it out'
-        ) from None
+        why, mend = ' '.join(str(e).split())[:100], 'replace the file, or take it out'
+        mend = 'save it as UTF-8' if isinstance(e, UnicodeDecodeError) else mend
+        raise InputError(f'{path}: damaged JSON ({why}); {mend}') from None
 
 
 def kind_of(content):
     """Which tool's JSON this is, or ''."""
     if isinstance(content, list):
-        first = content[0] if content and isinstance(content[0], dict) else {}
-        tasks = {'annotations', 'completions', 'predictions'} & {*first} and 'data' in first
-        small = any(results_of(value) for value in first.values())
-        return 'Label Studio' if tasks or small else ''
+        for task in (task for task in content[:100] if isinstance(task, dict)):
+            tasks = {'annotations', 'completions', 'predictions'} & {*task} and 'data' in task
+            if tasks or any(results_of(value) for value in task.values()):
+                return 'Label Studio'
+        return ''
     keys = {*content} if isinstance(content, dict) else set()
     if {'shapes', 'imagePath'} <= keys:
         return 'labelme'
-    if {'images', 'annotations'} <= keys:
+    if {'images', 'annotations', 'categories'} <= keys:
         return 'COCO'
     if {'objects', 'size'} <= keys:
         return 'Supervisely'
@@ -67,6 +68,11 @@ def lines_of(path):
         return path.read_text('utf-8-sig').splitlines()
     except (OSError, UnicodeDecodeError) as e:
         raise InputError(f'{path}: expected a text file ({e})') from None
+
+
+def _plain(name):
+    """A name as other disks would have it."""
+    return unicodedata.normalize('NFC', name).casefold()
 
 
 class Tree:
@@ -110,43 +116,50 @@ class Tree:
     def by_name(self):
         found = defaultdict(list)
         for path in self.pictures:
-            found[path.name.casefold()].append(path)
+            found[_plain(path.name)].append(path)
         return found
 
     @cached_property
     def _by_stem(self):
-        return {path.with_suffix(''): path for path in reversed(self.pictures)}
+        return {(p.parent, _plain(p.stem)): p for p in reversed(self.pictures)}
 
     def beside(self, file):
         """The picture of the same stem beside a file, or None."""
-        return self._by_stem.get(file.with_suffix(''))
+        return self._by_stem.get((file.parent, _plain(file.stem)))
 
-    def picture(self, named, file):
+    def picture(self, named, file, split=None):
         """The picture that `file` names by a path, of which folders may have changed; or None. Of
-        several of that name the one whose path is most like."""
-        parts = re.split(r'[\\/]', named.strip())
-        wanted = [part.casefold() for part in (*file.parts[:-1], *parts[:-1])]
-        found = self.by_name.get(parts[-1].casefold(), ())
-        return max(found, key=lambda p: self._likeness(p, parts, wanted), default=None)
+        several of that name the one whose path is most like what is named, then of the split, then
+        nearest to the file; InputError where that tells two of them no more apart."""
+        parts = [_plain(part) for part in re.split(r'[\\/]+', named.strip()) if part]
+        found = self.by_name.get(parts[-1], ()) if parts else ()
+        if len(found) < 2:
+            return found[0] if found else None
+        near = {*map(_plain, (*file.relative_to(self.root).parts[:-1], file.stem))}
 
-    def _likeness(self, path, parts, wanted):
-        tail = [part.casefold() for part in path.parts]
-        same = 0
-        for a, b in zip(reversed(tail), [p.casefold() for p in reversed(parts)]):
-            if a != b:
-                break
-            same += 1
-        return same, len({*tail} & {*wanted})
+        def likeness(path):
+            tail = [*map(_plain, path.relative_to(self.root).parts)]
+            same = sum(tail[-i:] == parts[-i:] for i in range(1, 1 + len(parts)))
+            beside = len(os.path.commonpath([path.parent, file.parent]))
+            agrees = split is not None and split_of(path.relative_to(self.root).parts[:-1]) == split
+            return same, agrees, len({*tail[:-1]} & near), beside
+
+        best, other = sorted(found, key=likeness)[:-3:-1]
+        if likeness(best) == likeness(other):
+            line = f'{file}: names the picture {named}, and there are {other} and {best}'
+            raise InputError(f'{line}; say which in the file, or name a folder with one')
+        return best
 
     @cached_property
     def _json_kinds(self):
-        """{folder: kinds of its JSON files}, by the first three of them."""
+        """{folder: kinds of its JSON files}, by the first three that are of any kind."""
         kinds, seen = defaultdict(set), Counter()
         for path in self._of('.json'):
-            seen[path.parent] += 1
-            if seen[path.parent] < 4:
+            if seen[path.parent] < 3:
                 try:
-                    kinds[path.parent].add(kind_of(self.content(path)))
+                    kind = kind_of(self.content(path))
+                    kinds[path.parent].add(kind)
+                    seen[path.parent] += bool(kind)
                 except InputError as e:
                     self.damaged.append(str(e))
         return kinds
@@ -179,17 +192,17 @@ class Tree:
         found = [f for f in self.files if f.name.casefold() == name]
         return min(found, key=lambda f: len(f.parts), default=None)
 
-    def beside_name(self, stem):
-        """The picture of this stem that lies highest, or None."""
-        found = [p for p in self.pictures if p.stem == stem]
-        return min(found, key=lambda p: len(p.parts), default=None)
+    @cached_property
+    def by_stem(self):
+        """{stem: the picture that lies highest}."""
+        deepest = sorted(self.pictures, key=lambda p: -len(p.parts))
+        return {path.stem: path for path in deepest}
 
-    def split(self, file):
-        """Which split the folders and, of a JSON file, the name say; train where they say none."""
-        if not file.is_relative_to(self.root):
-            return 'train'
-        *parts, name = file.relative_to(self.root).parts
-        return split_of([*parts, Path(name).stem] if file.suffix == '.json' else parts) or 'train'
+    def split(self, file, named=None):
+        """Which split a file's folders say, or before them the name of a whole set's file, or what
+        the set's file says itself; train where they say none."""
+        said = split_in(named or '')
+        return said or split_of(file.relative_to(self.root).parts[:-1]) or 'train'
 
     def classes(self):
         """Path of the class table that lies highest, or None."""

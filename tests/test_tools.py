@@ -445,7 +445,7 @@ BROKEN = {
         yolo,
         'train/labels/p1.txt',
         lambda p: p.write_text('1 0.5 0.5 0.2 0.2 0.4\n'),
-        'p1.txt, line 1: expected a class of 0 to 2 and pairs',
+        'p1.txt, line 1: expected a class of 0 to 2 and three or more pairs',
     ),
     'class 7 of 3': (
         yolo,
