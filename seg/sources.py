@@ -125,11 +125,11 @@ def _once_each(splits, notes):
     for name in ('test', 'val', 'train'):
         kept = []
         for image, label in splits.get(name, ()):
-            before = seen.setdefault(image, (name, label))
-            if before == (name, label) and (image, label) not in kept[-1:]:
+            if image not in seen:
+                seen[image] = name, label
                 kept.append((image, label))
-            elif before[0] == name and before[1] != label:
-                yield f'{image}: has two labels, {before[1]} and {label}; take one out'
+            elif seen[image][0] == name and seen[image][1] != label:
+                yield f'{image}: has two labels, {seen[image][1]} and {label}; take one out'
         twice = len(splits.get(name, ())) - len(kept)
         if twice:
             notes.append(f'pictures of {name} that are listed twice, or in another split: {twice}')
