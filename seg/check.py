@@ -195,7 +195,9 @@ def _odd_files(data, fast):
     }
     odd = {words: [p for p, a in images.items() if is_so(a)] for words, is_so in odd.items()}
     raws = {s.path: s for s in data.raws()}
-    odd['JPEG labels, which JPEG smears; save PNG'] = [p for p, s in raws.items() if s.lossy]
+    odd['JPEG or WebP labels, whose values are smeared; save PNG'] = [
+        p for p, s in raws.items() if s.lossy
+    ]
     odd['labels of one single value'] = [p for p, s in raws.items() if len(s.values) == 1]
     if fast:
         return odd

@@ -72,6 +72,9 @@ class OneLineParser(argparse.ArgumentParser):
 
     def parse_args(self, argv=None):
         argv = sys.argv[1:] if argv is None else argv
+        for before, word in zip(['a name', *argv], argv):
+            if not word.strip() or word.startswith('--') and word[-1] == '=':  # an unset variable
+                self.error(f'nothing stands for {word.rstrip("=") or before}')
         for word in argv:  # before argparse takes a misspelt flag's value for a verb
             if word.startswith('--') and word.split('=')[0] not in self.words():
                 self.error(f'no such flag: {word}')

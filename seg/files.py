@@ -85,7 +85,7 @@ def check_target(path, ours=is_ours):
 
 
 def _beside(path):
-    return path.with_name(f'.{path.stem}.{os.getpid()}-{next(_serial)}.part{path.suffix}')
+    return path.with_name(f'.{path.stem[:50]}.{os.getpid()}-{next(_serial)}.part{path.suffix}')
 
 
 def not_written(path, error):
@@ -181,7 +181,7 @@ def write_json(path, content, replace=False):
         beside.write_text(text + '\n', 'utf-8', 'surrogatepass')  # file names may be no text
 
 
-def read_json(path, most=1 << 24):
+def read_json(path, most=1 << 24, what='settings'):
     """The object in a JSON file of at most 16 MB; InputError where there is none."""
     try:
         with open(path, 'rb') as f:
@@ -191,7 +191,7 @@ def read_json(path, most=1 << 24):
         reason = 'no object'
     except (OSError, ValueError, RecursionError) as e:
         reason = getattr(e, 'strerror', None) or ' '.join(str(e).split())[:100]
-    raise InputError(f'{path}: expected a JSON file of settings ({reason})')
+    raise InputError(f'{path}: expected a JSON file of {what} ({reason})')
 
 
 def make_folder(path):

@@ -115,7 +115,8 @@ def match(pictures, masks, where):
     in common. where: (of pictures, of labels), for complaints."""
     both = (pictures, masks), (masks, pictures)
     keys = [_keys(*sides) for sides in both]
-    if any(len({*k}) < len(k) for k in keys):  # the same names for several patients or towns
+    twice = any(len({*k}) < len(k) for k in keys)  # the same names for several patients or towns
+    if twice and pictures and masks:
         keys = [
             [(*context(p), key) for p, key in zip(files, k)]
             for files, k in zip((pictures, masks), keys)

@@ -62,7 +62,7 @@ def open_picture(path, decode=True):
             w, h = picture.size
             if w * h > MAX_PIXELS:
                 fault = f'declares {h}x{w} pixels, at most {MAX_PIXELS} are read; cut it up'
-            elif picture.format == 'TIFF' and picture.n_frames > 1:
+            elif picture.format != 'MPO' and getattr(picture, 'n_frames', 1) > 1:
                 fault = f'holds {picture.n_frames} pages, expected one; save each as a file'
             elif turned > 4 and picture.info.get('compression') == 'raw':  # Pillow 13 scrambles it
                 fault = 'a TIFF that an EXIF tag turns; turn the picture itself'
@@ -137,8 +137,11 @@ def read_raw(path):
         values = found.values.astype(np.int64)
         return _raw(path, 'drawn', 'drawn', False, values, values * 0x10101, found)
     picture = open_picture(path)
-    mode, rawmode, lossy = picture.mode, picture.info['rawmode'], picture.format in ('JPEG', 'MPO')
-    fault = ''
+    mode, rawmode, fault = picture.mode, picture.info['rawmode'], ''
+    lossy = picture.format in ('JPEG', 'MPO')
+    if picture.format == 'WEBP':
+        with open(path, 'rb') as f:
+            lossy = b'VP8L' not in f.read(256)  # the chunk of the lossless kind
     if mode in ('RGBA', 'LA'):
         alpha = np.asarray(picture.getchannel('A'))
         if alpha.min() < 255:

@@ -118,7 +118,12 @@ def check_data(run, data, changed=False):
     """InputError that names the files where a run's data are no longer those that it was begun
     with. What they are is kept in data.json; `changed`: as they now are."""
     path, now = run / 'data.json', _fingerprints(data)
-    then = read_json(path, 1 << 30) if path.exists() else now
+    then = now
+    if path.exists() and not changed:
+        then = read_json(path, 1 << 30, 'what the data were; --changed-data makes it anew')
+    elif path.exists():
+        with suppress(InputError):
+            then = read_json(path, 1 << 30)
     both = [name for name in now if name in then and now[name] != then[name]]
     moved = [name for name in both if str(then[name]).split()[1:] == now[name].split()[1:]]
     found = {
@@ -137,7 +142,7 @@ def check_data(run, data, changed=False):
         raise InputError(f'{run}: its data are other ones than it was begun with ({told}); {mend}')
     if told:
         print(f'{run} goes on with other data ({told})')
-    if told or not path.exists():
+    if told or changed or not path.exists():
         write_json(path, now, replace=True)
 
 

@@ -22,6 +22,7 @@ from seg.sizes import SizeRule
 from seg.tablefiles import find_classes, read_classes
 
 FAST_LABELS = 500  # labels read before a training starts; each is checked again when it is used
+NUMBERS = {'index', 'grey', 'index x 255'}  # readings by which the order of classes counts
 KEPT_BYTES = 512 << 20  # of labels read then, which training need not decode again
 Glance = namedtuple('Glance', 'shape mode turned top digest cut')
 
@@ -378,6 +379,18 @@ def _decide_pictures(settings, data):
     return {'rule': rule, 'channels': 1 if grey else 3, 'intensity': intensity}
 
 
+def _refuse_others(settings, found, classes):
+    """InputError where the data's own class table gives other names to the numbers in labels than
+    the model to be scored does. A model without names takes any."""
+    path = settings.images and find_classes(settings.labels, Path(settings.labels).parent)
+    table = read_classes(path) if path else found.classes
+    nameless = all(re.match('class [0-9]+$|#|Background$|Foreground$', n) for n in classes.names)
+    if table and table.names != classes.names and not nameless:
+        theirs, ours = (', '.join(names[:9]) for names in (table.names, classes.names))
+        line = f'{path or found.classes_from}: classes {theirs}, but the model has {ours}'
+        raise InputError(f'{line}; score it with the table that it was trained on, by --classes')
+
+
 def load(settings, fast=True, classes=None, prefer=None):
     """The DataSet that `settings` name; InputError where there is none or its class table is wrong.
     What is wrong with files is in its `errors`. fast: look at headers and FAST_LABELS labels, not
@@ -395,6 +408,8 @@ def load(settings, fast=True, classes=None, prefer=None):
         raise InputError(f'{settings.classes}: other classes than the model has; leave it out')
     raws = data.raws()
     formats, doubts = readers.recognise(raws, classes, prefer)
+    if how == 'the model' and not settings.classes and NUMBERS & {*formats.values()}:
+        _refuse_others(settings, found, classes)
     data.warnings.extend(doubts)
     data.errors.extend(readers.contradictions(raws, classes, formats) if raws else ())
     pictures = _decide_pictures(settings, data)

@@ -7,6 +7,7 @@ without colours gets Pascal VOC's, one without values counts its rows from 0.
 import csv
 import json
 import re
+from contextlib import suppress
 from pathlib import Path
 
 import yaml
@@ -231,5 +232,6 @@ def write_classes(path, table):
             csv.writer(f).writerows([head, *rows])
     except OSError as e:
         if not isinstance(e, FileExistsError):
-            Path(path).unlink(missing_ok=True)  # a part of it would stand in the way next time
+            with suppress(OSError):  # a part of it would stand in the way next time
+                Path(path).unlink(missing_ok=True)
         raise InputError(f'{path}: class table not written ({e.strerror}); name another') from None

@@ -17,7 +17,13 @@ from seg.readers import open_picture
 FIELDS = 'layout why splits classes classes_from errors warnings notes legend'
 Found = namedtuple('Found', FIELDS, defaults=(None, '', (), (), (), None))
 MOST_FILES = 500_000
-SKIPPED = ('__MACOSX', 'testpred', 'SegmentationObject', 'SegmentationClassVisualization')
+SKIPPED = (
+    '__MACOSX',
+    'testpred',
+    'predicted',
+    'SegmentationObject',
+    'SegmentationClassVisualization',
+)
 
 
 def read_any(path):
@@ -82,9 +88,12 @@ class Tree:
         self.root, self.files, self._contents, self.damaged = Path(root), [], {}, []
         for folder, below, names in os.walk(root, followlinks=True):
             below[:] = sorted(n for n in below if n[0] != '.' and n not in SKIPPED)
+            if {'settings.json', 'data.json'} <= {*names}:  # a run of ours
+                below[:] = names = []
             if len(Path(folder).relative_to(root).parts) > 8:
                 below[:] = []
-            self.files += [Path(folder) / name for name in sorted(names) if name[0] != '.']
+            names = [name for name in sorted(names) if name[0] != '.']
+            self.files += [p for name in names if (p := Path(folder) / name).is_file()]
             if len(self.files) > MOST_FILES:
                 raise InputError(f'{root}: more than {MOST_FILES} files; name a folder within it')
         self.files.sort()

@@ -314,3 +314,10 @@ def test_camvids_classes_are_segnets():
         11: ('Void', '#000000'),
         12: ('(never occurs)', '#FFFFFF'),
     }
+
+
+def test_places_where_no_table_can_be_written(tmp_path):
+    (tmp_path / 'a.txt').write_text('')
+    for place in (tmp_path / 'a.txt' / 'x.csv', tmp_path / ('a' * 300), tmp_path):
+        with pytest.raises(InputError, match='class table not written'):
+            write_classes(place, numbered_classes(3))

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from test_main import ROOT, TINY, refused, run
 
+from main import main
 from model import load_model
 from seg.cli import Lasting
 
@@ -124,3 +125,9 @@ def test_what_a_file_says_reaches_the_terminal_as_one_line_of_text(capsys):
     assert line.isprintable() and r'\x1b[2J\nm.keras' in line
     Path('m.hdf5').write_text('no model')
     assert refused(capsys, 'predict', 'x.png', '--model', 'm.hdf5').isprintable()
+
+
+@pytest.mark.parametrize('words', [['evaluate', '--masks', ''], ['predict', ''], ['--data='], ['']])
+def test_an_unset_variable_is_no_name(words, capsys):
+    assert main(words) == 2
+    assert 'nothing stands for' in capsys.readouterr().err

@@ -4,6 +4,7 @@ The writers are those of test_tools.py and test_layouts.py; each case changes wh
 """
 
 import json
+import os
 import shutil
 import unicodedata
 
@@ -349,3 +350,68 @@ def test_pictures_to_paint_are_no_labels(tmp_path):
     photo(7).save(tmp_path / 'man_mask.jpg')  # a picture of its own
     names = [p.name for p in find_pictures([tmp_path])]
     assert names == ['0.jpg', '1.jpg', '2.jpg', 'man_mask.jpg']
+
+
+def test_what_is_no_regular_file_is_not_opened(tmp_path):
+    patients(tmp_path)
+    for name in ('notes.csv', 'a.json', 'b.xml', 'classes.csv', 'c.png'):
+        os.mkfifo(tmp_path / name)
+    assert errors_of(tmp_path) == []
+
+
+def test_what_the_program_wrote_is_no_part_of_the_data(tmp_path):
+    patients(tmp_path)
+    run = tmp_path / 'log' / '20260101-000000-article'
+    picture(run / 'masks' / 'overlay' / '000.png', 1)
+    for name in ('settings.json', 'data.json'):
+        (run / name).write_text('{}')
+    picture(tmp_path / 'predicted' / 'camvid' / '000.png', 1)
+    data = load(Settings(data=str(tmp_path)))
+    assert data.errors == [] and len(data.pairs()) == 6
+
+
+def test_pictures_beside_a_data_set(tmp_path):
+    """One line each, and no traceback, whatever lies beside."""
+    patients(tmp_path / 'D')
+    picture(tmp_path / 'photos' / 'a.png', 1)
+    picture(tmp_path / 'overlay' / 'a.jpg', 1)
+    for line in errors_of(tmp_path):
+        assert str(tmp_path) in line
+
+
+@pytest.mark.parametrize('suffix', ['.png', '.gif'])
+def test_a_label_of_two_frames(tmp_path, suffix):
+    patients(tmp_path)
+    mask = next(tmp_path.glob('*/masks/000.png'))
+    frames = [Image.fromarray(scene(seed=k)) for k in (0, 1)]
+    mask.unlink()
+    frames[0].save(mask.with_suffix(suffix), save_all=True, append_images=frames[1:])
+    assert any('holds 2 pages, expected one' in line for line in errors_of(tmp_path))
+
+
+def test_a_table_in_another_order_than_the_models(tmp_path):
+    """Numbers that the data call otherwise than the model does are not scored; colours are."""
+    patients(tmp_path)
+    names = ['ground', 'wall', 'roof', 'tree', 'sky']
+    rows = [f'{name},{9 * i},{i},{i}' for i, name in enumerate(names)]
+    (tmp_path / 'classes.csv').write_text('\n'.join(rows))
+    model = load(Settings(data=str(tmp_path))).classes
+    assert load(Settings(data=str(tmp_path)), classes=model).errors == []
+    (tmp_path / 'classes.csv').write_text('\n'.join(rows[::-1]))
+    with pytest.raises(InputError, match='tree, roof, wall, ground, but the model has'):
+        load(Settings(data=str(tmp_path)), classes=model)
+    for path in tmp_path.glob('*/masks/*.png'):
+        Image.fromarray(model.palette[np.asarray(Image.open(path))]).save(path)
+    assert load(Settings(data=str(tmp_path)), classes=model).errors == []
+
+
+@pytest.mark.parametrize('lossless', [True, False])
+def test_webp_labels(tmp_path, lossless):
+    patients(tmp_path)
+    for path in tmp_path.glob('*/masks/*.png'):
+        with Image.open(path) as mask:
+            mask.save(path.with_suffix('.webp'), lossless=lossless)
+        path.unlink()
+    result = examine(load(Settings(data=str(tmp_path)), fast=False))
+    smeared = [line for line in result['warnings'] if 'smeared' in line]
+    assert bool(smeared) == (not lossless)
