@@ -106,7 +106,8 @@ def _find(settings):
         taken = {image for image, _ in splits['val']}
         splits['train'] = [pair for pair in splits.get('train', ()) if pair[0] not in taken]
     errors += _once_each(splits, notes)
-    if {*splits} in ({'val'}, {'test'}) and any(label for _, label in sum(splits.values(), [])):
+    other = found.layout != "CamVid's folders" and {*splits} in ({'val'}, {'test'})
+    if other and any(label for _, label in sum(splits.values(), [])):
         (name,) = splits  # there is nothing else to learn from
         notes.append(f'all of it lies in {name}, by its names; taken for training')
         splits = {'train': splits[name]}
