@@ -16,7 +16,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from labelled import photo
-from PIL import Image
+from PIL import Image, ImageDraw
 from skimage.draw import ellipse, polygon2mask
 
 from seg import shapes, sources
@@ -563,3 +563,21 @@ def test_names_that_no_table_takes(tmp_path):
     spoil(tmp_path / 'p0.json', lambda c: c['shapes'][0].update(label='a\x1b[2J' + 'b' * 999))
     with pytest.raises(InputError, match='a name of 1 to 100 printable characters'):
         read(tmp_path)
+
+
+def test_two_hundred_polygons_by_labelmes_rule():
+    """Its shape_to_mask (labelme/utils/shape.py): a polygon of Pillow's, outline and inside."""
+    rng, compared = np.random.default_rng(0), 0
+    for _ in range(200):
+        n = rng.integers(3, 25)
+        angle, reach = np.sort(rng.uniform(0, 2 * np.pi, n)), rng.uniform(5, 60, n)
+        points = np.stack([64 + reach * np.cos(angle), 64 + reach * np.sin(angle)], -1)
+        theirs = Image.fromarray(np.zeros((128, 128), np.uint8))
+        ImageDraw.Draw(theirs).polygon(xy=[tuple(p) for p in points], outline=1, fill=1)
+        theirs = np.asarray(theirs) > 0
+        stored = shapes.Shape('polygon', 'a', points.astype(np.float32))  # as a set keeps them
+        found = shapes.paint(128, 128, [stored], {'a': 3}) == 3
+        if theirs.sum() > 1000:
+            compared += 1
+            assert (found & theirs).sum() / (found | theirs).sum() >= 0.99
+    assert compared > 50
