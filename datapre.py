@@ -215,7 +215,8 @@ def trainGenerator(
         num_class = 2  # the article's default of 13 means nothing here
     where = dict(images=Path(train_path, image_folder), labels=Path(train_path, label_folder))
     found = load(
-        Settings(size=target_size, resize='stretch', **where), classes=class_table(num_class)
+        Settings(size=target_size, resize='stretch', val_split=0, **where),
+        classes=class_table(num_class),
     )
     examine(found, fast=True)
     data = replace(found, channels=1 if image_color_mode == 'grayscale' else 3)

@@ -78,6 +78,8 @@ def check_target(path, ours=is_ours):
     refuse_foreign(path, ours)
     beside = _beside(Path(path))
     try:
+        with suppress(FileNotFoundError):
+            os.lstat(path)  # a name that is too long
         beside.touch()
         beside.unlink()
     except (OSError, ValueError) as e:  # ValueError: a name that is none

@@ -1,6 +1,7 @@
 """Which layout a folder has: one function for each, in the modules below, recognises itself."""
 
 import difflib
+import os
 from glob import glob
 from pathlib import Path
 
@@ -50,6 +51,8 @@ LAYOUTS = (
 
 def of_two(split, images, labels):
     """The Found of two folders or patterns, or of pictures and a tool's file, as one split."""
+    if os.path.isabs(images) != os.path.isabs(labels):
+        images, labels = os.path.abspath(images), os.path.abspath(labels)
     place, found = Path(labels), None
     try:
         if place.is_file() or place.suffix in ('.json', '.xml', '.txt'):

@@ -133,7 +133,7 @@ def test_the_disk_is_full_where_it_is(tmp_path, monkeypatch, error, free, full):
 
 
 def test_a_place_that_can_not_be_written_is_found_before_the_work(tmp_path):
-    for name in ('no/a.txt', 'x' * 250 + '.txt', 'a\0.txt'):
+    for name in ('no/a.txt', 'x' * 260 + '.txt', 'a\0.txt'):
         with pytest.raises(InputError, match='could not be written.*name another place'):
             check_target(tmp_path / name)
     write(tmp_path / 'a.txt', OURS)

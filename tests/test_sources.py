@@ -142,6 +142,7 @@ def test_camvids_colours(tmp_path):
     assert data.warnings == []
     write_classes(tmp_path / 'other.csv', CAMVID)
     assert load_set(frames, classes=str(tmp_path / 'other.csv')).classes == CAMVID
+    (frames / 'classes.csv').unlink()
     given = load_set(frames, table=CAMVID)
     assert given.classes == CAMVID and given.classes_from == 'the model'
 

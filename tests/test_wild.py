@@ -415,3 +415,12 @@ def test_webp_labels(tmp_path, lossless):
     result = examine(load(Settings(data=str(tmp_path)), fast=False))
     smeared = [line for line in result['warnings'] if 'smeared' in line]
     assert bool(smeared) == (not lossless)
+
+
+def test_one_source_absolute_and_one_not(tmp_path, monkeypatch):
+    for k in range(4):
+        picture(tmp_path / f'a/{k}.png', k)
+        label(tmp_path / f'b/{k}.png', k)
+    monkeypatch.chdir(tmp_path)
+    data = load(Settings(images=str(tmp_path / 'a'), labels='b'))
+    assert data.errors == [] and len(data.pairs()) == 4
