@@ -289,7 +289,6 @@ MODELS = {
     'net.keras': a_network,
     'folder.h5': Path.mkdir,
     'link.h5': lambda p: p.symlink_to('nothing'),
-    'x' * 260 + '.hdf5': lambda p: None,  # too long for any disk
 }
 
 
