@@ -13,7 +13,7 @@ from seg.files import PICTURES, InputError
 from seg.pairing import split_in, split_of
 from seg.readers import open_picture
 
-# splits: {name: [(image path, label path or Drawn)]}; legend: of what is drawn; faults: of files
+# splits: {name: [(image path, label path or Drawn)]}; legend: of what is drawn
 FIELDS = 'layout why splits classes classes_from errors warnings notes legend'
 Found = namedtuple('Found', FIELDS, defaults=(None, '', (), (), (), None))
 MOST_FILES = 500_000
@@ -116,10 +116,6 @@ class Tree:
     @cached_property
     def texts(self):
         return self._of('.txt')
-
-    @cached_property
-    def text_folders(self):
-        return sorted({f.parent for f in self.texts})
 
     @cached_property
     def by_name(self):
