@@ -24,12 +24,13 @@ from PIL import Image
 
 from seg import augment, readers, report
 from seg.check import examine
-from seg.classes import class_table, indices_to_colours, to_index
+from seg.classes import NO_CLASS, class_table, indices_to_colours, to_index
 from seg.files import InputError, list_pictures, make_folder
 from seg.losses import one_hot
 from seg.settings import Settings
 from seg.sizes import resize
 from seg.sources import load
+from seg.tiles import OnDisk
 
 __all__ = ['adjustData', 'labelVisualize', 'saveResult', 'testGenerator', 'trainGenerator']
 __all__ += ['valGenerator', 'SingleCenterCrop', 'CenterCrop', 'CenterCrop_npy']
@@ -41,35 +42,86 @@ class Pairs:
     """Image and label of one split of a DataSet as arrays; decoded ones are kept while room lasts.
 
     Args: rule: SizeRule that makes network inputs of them; None leaves them as they are.
-        room: [bytes], shared by all that draw on it.
+        room: [bytes], shared by all that draw on it. folder: where crops are cut from larger
+        pictures, those for which there is no room are kept there, decoded, on disk.
     Raises: InputError that names the first file that can not be used, at once or, for pictures
         that are not kept, when it is read; `error` is then the same.
     """
 
-    def __init__(self, data, split='train', rule=None, room=None):
+    def __init__(self, data, split='train', rule=None, room=None, folder=None):
         self.data, self.pairs, self.rule = data, data.splits[split], rule
-        self.cache, self.error = {}, None
-        self.dtype = readers.read_image(self.pairs[0][0], data.channels, data.intensity).dtype
+        self.cropped = bool(rule) and rule.kind == 'tile'
+        self.cache, self.error, self.places = {}, None, {}
+        self.dtype = readers.Picture(self.pairs[0][0], data.channels, data.intensity).dtype
         room = [CACHE_BYTES] if room is None else room
+
+        def keep(i):
+            pair = self._read(i)
+            room[0] -= sum(part.nbytes for part in pair)
+            if room[0] >= 0:
+                self.cache[i] = pair
+            elif folder:
+                self.cache[i] = [OnDisk.of(part, folder) for part in pair]
+            return room[0] >= 0 or folder
+
         with ThreadPoolExecutor(os.cpu_count()) as pool:
             for start in range(0, len(self), 64):  # a few at a time: a large set is not all read
-                some = range(start, min(start + 64, len(self)))
-                for i, pair in zip(some, pool.map(self._read, some)):
-                    room[0] -= sum(part.nbytes for part in pair)
-                    if room[0] < 0:
-                        return
-                    self.cache[i] = pair
+                if not all(pool.map(keep, range(start, min(start + 64, len(self))))):
+                    return
 
     def __len__(self):
         return len(self.pairs)
 
     def __getitem__(self, i):
-        """(image uint8 or uint16 (H, W, C), label uint8 (H, W)) of pair i."""
+        """(image uint8 or uint16 (H, W, C), label uint8 (H, W)) of pair i, perhaps on disk."""
         try:
             return self.cache[i] if i in self.cache else self._read(i)
         except InputError as e:
             self.error = e  # tf.data would bury it in a traceback
             raise
+
+    def sample(self, k, seed):
+        """(image, label) of sample k of the training stream, of the rule's size. A crop lies
+        anywhere; of every third, at random, at a place where it holds a pixel of a class drawn from
+        those of the picture but its largest, as nnU-Net's (Isensee et al., Nature Methods 2021)
+        hold foreground."""
+        i = sample_index(k, len(self), seed)
+        image, label = self[i]
+        if not self.cropped:
+            return image, label
+        rng = np.random.default_rng((seed, 7, k))
+        size = self.rule.height, self.rule.width
+        free = [max(side - crop, 0) for side, crop in zip(label.shape, size)]
+        start = [int(rng.integers(most + 1)) for most in free]
+        rare = self.places[i] if i in self.places else self._places(i, label)
+        if rare and rng.random() < 1 / 3:
+            pixels = rare[rng.integers(len(rare))]
+            place = divmod(int(pixels[rng.integers(len(pixels))]), label.shape[1])
+            start = [
+                min(max(at - int(rng.integers(crop)), 0), most)
+                for at, crop, most in zip(place, size, free)
+            ]
+        window = tuple(slice(at, at + crop) for at, crop in zip(start, size))
+        image, label = image[window], label[window]
+        pads = [(0, crop - side) for crop, side in zip(size, label.shape)]
+        if np.any(pads):
+            image = np.pad(image, [*pads, (0, 0)], mode='edge')
+            label = np.pad(label, pads, constant_values=NO_CLASS)
+        return image, label
+
+    def _places(self, i, label):
+        """[pixels, 256 at most, as places in the flattened label] of each scored class of pair i
+        but the largest."""
+        flat = np.asarray(label).ravel()
+        counts = np.bincount(flat, minlength=256)
+        held = [c for c in self.data.classes.scored if counts[c]]
+        held.remove(max(held, key=counts.__getitem__)) if held else None
+        rng = np.random.default_rng((11, i))
+        self.places[i] = []
+        for c in held:
+            found = np.flatnonzero(flat == c)
+            self.places[i].append(rng.choice(found, min(256, len(found)), replace=False))
+        return self.places[i]
 
     def _read(self, i):
         (image_path, label_path), data, rule = self.pairs[i], self.data, self.rule
@@ -89,13 +141,16 @@ class Pairs:
             if shape != wanted:
                 found = '{}x{} pixels, expected {}x{}'.format(*shape, *wanted)
                 raise InputError(f'{path}: {found} as {of}')
-        return (rule.image(image), rule.label(label)) if rule else (image, label)
+        whole = not rule or self.cropped
+        return (image, label) if whole else (rule.image(image), rule.label(label))
 
 
-def read_pairs(data):
-    """(training Pairs as network inputs, validation Pairs as they are) of a DataSet."""
-    room = [CACHE_BYTES]
-    return Pairs(data, 'train', data.rule, room), Pairs(data, 'val', None, room)
+def read_pairs(data, folder='.'):
+    """(training Pairs as network inputs, validation Pairs as they are) of a DataSet; folder: where
+    pictures that crops are cut from may be kept on disk."""
+    room, folder = [CACHE_BYTES], data.rule.kind == 'tile' and make_folder(folder)
+    how = dict(room=room, folder=folder)
+    return Pairs(data, 'train', data.rule, **how), Pairs(data, 'val', None, **how)
 
 
 def sample_index(k, n, seed):
@@ -115,10 +170,10 @@ def train_batches(pairs, batch_size, num_class, augmentation=None, seed=1, start
     function of `augmentation` draws from (seed, k), its mixing function from (seed, the batch's
     first k). save: also called with (k, image 0..255, label) of each augmented pair.
     """
-    size, top = pairs.rule.input_size(()), np.iinfo(pairs.dtype).max
+    size, top = (pairs.rule.height, pairs.rule.width), np.iinfo(pairs.dtype).max
 
     def sample(k):
-        return pairs[sample_index(int(k), len(pairs), seed)]
+        return pairs.sample(int(k), seed)
 
     def load(k):
         image, label = tf.numpy_function(sample, [k], (tf.as_dtype(pairs.dtype), tf.uint8))
@@ -173,9 +228,9 @@ def draw_preview(data, settings, flags):
         size = settings.batch_size
         cells = [c for i, (x, y) in numbered for c in augment.batch_cells(x, y, i * size)]
     else:
-        two = [
-            (readers.to_bytes(image), label) for image, label in (pairs[0], pairs[len(pairs) - 1])
-        ]
+        two = [pairs.sample(k, settings.seed) for k in range(2)] if pairs.cropped else None
+        two = two or [pairs[0], pairs[len(pairs) - 1]]
+        two = [(readers.to_bytes(image), label) for image, label in two]
         cells = augment.preview_cells(two, n, settings.augment or '', settings.seed)
     report.save_picture(report.preview_page(cells, data.classes), flags['page'])
     print(f'{len(cells)} cells on {flags["page"]}: image, label, both')
@@ -219,6 +274,8 @@ def trainGenerator(
         classes=class_table(num_class),
     )
     examine(found, fast=True)
+    if found.rule.kind == 'tile':
+        raise InputError(f'{found.where}: pictures of several sizes, or large; give target_size')
     data = replace(found, channels=1 if image_color_mode == 'grayscale' else 3)
 
     def save(k, image, label):

@@ -44,7 +44,8 @@ NETWORK += ['encoder', 'encoder_weights']
 def whole(settings, flags, run):
     """The article's job: data -> model -> fit -> predict the test images -> save, and score."""
     from seg.check import load_fit
-    from seg.predict import check_output, paint_and_score
+    from seg.masks import check_output
+    from seg.predict import paint_and_score
 
     data = load_fit(settings)
     check_output(data, settings)
@@ -67,10 +68,12 @@ def fit(settings, data, run):
     from seg import train
 
     num_class = 1 if settings.num_class == 1 else len(data.classes)
-    pairs, val_pairs = read_pairs(data)
+    pairs, val_pairs = read_pairs(data, settings.log)
     stream = Stream(pairs, settings, num_class)
     size, count = (data.rule.height, data.rule.width), f'{len(pairs)} training and {len(val_pairs)}'
-    print(f'{count} validation images of {size[0]}x{size[1]}, {len(data.classes)} classes')
+    what = 'images, crops' if data.rule.kind == 'tile' else 'images'
+    print(f'{count} validation {what} of {size[0]}x{size[1]}, {len(data.classes)} classes')
+    size = size if data.rule.fixed else (None, None)
     network = {name: getattr(settings, name) for name in NETWORK}
     with train.prepared(settings):
         model = unet(None, (*size, data.channels), num_class, classes=data.classes, **network)

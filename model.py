@@ -43,7 +43,8 @@ def unet(
 
     Args:
         pretrained_weights: path of a model or weights file to start from.
-        input_size: (height, width, channels), any sides from 16 on; the model pads and crops.
+        input_size: (height, width, channels), any sides from 16 on; the model pads and crops. None
+            for both is a network for pictures of any sides that 32 divides.
         num_class: output channels; 1 is the two-class net with one sigmoid channel.
         filters: channels of the first level; each level down doubles them.
         batch_norm: normalise after every 3x3 convolution, in place of its bias.
@@ -65,7 +66,8 @@ def unet(
     """
     height, width, _ = input_size
     activation = activation or ('sigmoid' if num_class == 1 else 'softmax')
-    if min(height or 0, width or 0) < 16:
+    free = height is width is None
+    if not free and min(height or 0, width or 0) < 16:
         raise ValueError(f'input_size: expected sides of 16 pixels or more, got {input_size}')
     if fusion not in ('concat', 'add') or stride not in (1, 2):
         raise ValueError(f'expected fusion concat or add, stride 1 or 2, got {fusion}, {stride}')
@@ -94,7 +96,7 @@ def unet(
         x = layers.ReLU(name='stem_relu')(conv(x, filters, 'stem_conv', 6, strides=2))
     # Four poolings halve the sides, so the padded ones are multiples of 16: 360 rows become 368.
     times, least = (16, 0) if encoder == 'none' else (16 * stride, 32)  # Keras' take no fewer
-    missing = [max(-side % times, least - side) for side in x.shape[1:3]]
+    missing = [0 if free else max(-side % times, least - side) for side in x.shape[1:3]]
     pads = [(n // 2, (n + 1) // 2) for n in missing]
     if any(map(any, pads)):
         x = layers.ZeroPadding2D(pads, name='pad')(x)
@@ -122,7 +124,7 @@ def unet(
         x = layers.Cropping2D(pads, name='crop')(x)
     if stem:
         x = layers.Conv2DTranspose(num_class, 2, strides=2, name='scores')(x)
-        if height % 2 or width % 2:
+        if not free and (height % 2 or width % 2):
             x = layers.Cropping2D(((0, height % 2), (0, width % 2)), name='crop_odd')(x)
     # Last, so that training takes the logits before it; float32 under mixed precision too.
     outputs = layers.Activation(activation, dtype='float32', name=activation)(x)

@@ -38,9 +38,10 @@ COLOUR = 'gamma=0.5,brightness=0.2,contrast=0.5,saturation=0.5,hue=0.05'
 TEXTS = [WARP, COLOUR, *augment.OPERATIONS]
 
 
-class Memory:
+class Memory(datapre.Pairs):
     """Eight scenes, as datapre.Pairs gives them once they are decoded."""
 
+    cropped = False
     rule, dtype, data = SizeRule('whole', *SIZE), np.uint8, SimpleNamespace(channels=3)
 
     def __init__(self):

@@ -37,6 +37,7 @@ def examine(data, fast=False):
     result = {'data': data.where, 'layout': data.layout, 'why': data.why, 'formats': data.formats}
     result |= {'table': data.classes and data.classes.to_dict(), 'table_from': data.classes_from}
     result['input'] = {'size': data.rule and size(data.rule.height, data.rule.width)}
+    result['input'] |= {'crops': bool(data.rule) and data.rule.kind == 'tile'}
     result['input'] |= {'channels': data.channels, 'intensity': data.intensity or (0, 255)}
     for side, what in enumerate(('images', 'labels')):
         seen = data.seen(side).values()
@@ -166,12 +167,8 @@ def _check_sizes(data, fast):
             line = f'{label}: label of {size(*b.shape)}, but {image} has {size(*a.shape)} pixels'
             unequal.append(f'{line}{turn}; make them the same')
     yield from (('errors', line) for line in few(unequal))
-    sizes = Counter(a.shape for a in images.values()).most_common()
-    if sizes and not rule:
-        odd = next(p for p, a in images.items() if a.shape == sizes[-1][0])
-        line = f'{odd}: one of {len(sizes)} sizes of images; --size {size(*sizes[0][0])} resizes'
-        yield 'errors' if fast else 'warnings', f'{line} all, labels nearest'
-    elif rule and (rule.height, rule.width) in dict(sizes):
+    sizes = Counter(a.shape for a in images.values())
+    if rule and rule.fixed and (rule.height, rule.width) in sizes:
         for side, word in ((rule.height, 'rows'), (rule.width, 'columns')):
             if side % 16:
                 padded = -(-side // 16) * 16
@@ -182,15 +179,14 @@ def _odd_files(data, fast):
     """{what is odd: [files]}: depth, EXIF, modes that lose something; pictures twice."""
     images, (low, high) = data.seen(0), data.intensity or (0, 255)
     top = max((a.top for a in images.values()), default=0)
-    deep = f'images of more than 8 bits, read by one range for all, {low:g} to {high:g}'
+    deep = f'images of more than 8 bits, read by one range for all, {np.min(low):g} to '
+    deep += f'{np.max(high):g}' + ' (of each band its own)' * isinstance(low, tuple)
     deep += f' of at most {top:g}' if top else ''
     odd = {
         'EXIF turns images upright; their labels must be drawn upright': lambda a: a.turned,
         deep: lambda a: data.intensity and readers.is_deep(a.mode),
         'CMYK images, converted to RGB': lambda a: a.mode == 'CMYK',
-        'images with a fourth band (alpha, or near infrared), which is dropped': lambda a: (
-            a.mode[-1] == 'A'
-        ),
+        'images with alpha, which is dropped': lambda a: a.alpha and data.channels < a.bands,
         'images of 16 bits a colour, of which the upper 8 are read': lambda a: a.cut,
     }
     odd = {words: [p for p, a in images.items() if is_so(a)] for words, is_so in odd.items()}
@@ -264,8 +260,11 @@ def format_check(result):
     for what in ('images by size', 'images by mode', 'labels by size', 'labels by mode'):
         lines.append(f'  {what}: ' + ', '.join(f'{k} ({v})' for k, v in [*r[what].items()][:8]))
     lines.append('  read as: ' + ', '.join(f'{a} files: {b}' for a, b in r['formats'].items()))
-    fed, channels, (low, high) = r['input'].values()
-    fed = f'{fed or "as --size says"}, {channels} channels, values {low:g} to {high:g}'
+    fed, crops, channels, (low, high) = r['input'].values()
+    fed = ('crops of ' * crops + fed) if fed else 'none'
+    several = isinstance(low, tuple)
+    ends = [', '.join(f'{v:g}' for v in (end if several else [end])) for end in (low, high)]
+    fed += f', {channels} channels, values {" to ".join(ends)}'
     lines += [f'  network input: {fed}', f'  class table: {r["table_from"]}', '']
     lines.append('  value colour   % of pixels  files  class            first file, row, column')
     for v in r['values'][:40]:

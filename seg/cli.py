@@ -16,14 +16,15 @@ DATA, FITTING = (
     FLAGS[: FLAGS.index('filters')],
     FLAGS[FLAGS.index('filters') : FLAGS.index('model')],
 )
-JUDGED = [name for name in DATA if name != 'resize']
-MASKS = ['model', 'output', 'opacity', 'side_by_side', 'flip']
+JUDGED = [name for name in DATA if name not in ('resize', 'crop')]
+TILES = ['flip', 'tile', 'overlap']
+MASKS = ['model', 'output', 'save', 'opacity', 'side_by_side', *TILES]
 SWITCH, PAGE = dict(action='store_true'), file_name('.png', '.jpg')
 VERBS = {  # name: (what it does, the settings that it takes, whether it begins a run)
     'train': ('train only', [*DATA, *FITTING, 'model'], True),
     'preview': ('draw what augmentations do to image and label', [*DATA, *FITTING], True),
     'predict': ('paint the classes of pictures', ['data', 'images', *MASKS], False),
-    'evaluate': ('score a model, or masks of any program', [*JUDGED, 'model', 'flip'], False),
+    'evaluate': ('score a model, or masks of any program', [*JUDGED, 'model', *TILES], False),
     'check': ('what a data set holds, and whether it is fit to train on', JUDGED, False),
     'sample': ('the whole job on street scenes, drawn into sample/', [*FITTING, *MASKS], True),
     'download': ('fetch CamVid into CamVid/ (about 200 MB) and verify it', ['data'], False),

@@ -2,12 +2,14 @@
 
 import difflib
 import errno
+import gzip
 import hashlib
 import json
 import os
 import re
 import shutil
 import time
+import zlib
 from contextlib import contextmanager, suppress
 from itertools import count
 from pathlib import Path
@@ -20,15 +22,37 @@ except ImportError:  # Windows
     fcntl = None
 
 PICTURES = ('.png', '.jpg', '.jpeg', '.tif', '.tiff', '.bmp', '.gif', '.webp')
+PICTURES += ('.npy', '.nii', '.nii.gz', '.dcm')
+MANY = ('.tif', '.tiff', '.npy', '.nii', '.nii.gz', '.dcm')  # of which one may hold several
 MARK = 'unet-camvid'  # in the first 2048 bytes of every file that this program writes for people
 # As it stands in JSON, PNG, JPEG and HTML: the name alone may be that of a folder in a path.
 MARKS = (b'{\n "program": "', b'Software\0', b'\xff\xfe\0\r', b'name="generator" content="')
-MARKS = tuple(before + MARK.encode() for before in MARKS)
+MARKS = tuple(before + MARK.encode() for before in MARKS) + (
+    f'{MARK} mask'.encode(),
+    b'picture,class,area,row,column',
+)
 _serial = count()
 
 
 class InputError(ValueError):
     """What a user did wrong, in one line: what was expected, what was found, what to do."""
+
+
+def is_picture(path):
+    """Whether a name ends as those of pictures do."""
+    return os.path.basename(path).lower().endswith(PICTURES)
+
+
+def suffix_of(path):
+    """The suffix in lower case, .nii.gz whole."""
+    name = os.path.basename(path).lower()
+    return '.nii.gz' if name.endswith('.nii.gz') else os.path.splitext(name)[1]
+
+
+def file_of(path):
+    """The file on disk that a picture's path means: a page of a stack is a path below it."""
+    parent = Path(path).parent
+    return parent if suffix_of(parent) in MANY and parent.is_file() else Path(path)
 
 
 def nearest_name(name, names):
@@ -40,9 +64,9 @@ def nearest_name(name, names):
 def is_ours(path):
     """Whether this program wrote the file, which may then be written anew."""
     try:
-        with open(path, 'rb') as f:
+        with (gzip.open if str(path).endswith('.gz') else open)(path, 'rb') as f:
             head = f.read(2048)
-    except OSError:  # not even to be read
+    except (OSError, EOFError, zlib.error):  # not even to be read
         return False
     return any(mark in head for mark in MARKS)
 
@@ -63,12 +87,13 @@ def refuse_folder(folder, read=()):
         if os.path.isdir(place) and os.path.samefile(place, folder):
             raise InputError(f'{folder}: pictures are read there; name another --output')
     for path in sorted(Path(folder).iterdir()):
-        if path.suffix.lower() in PICTURES and path.name[0] != '.':
+        if is_picture(path) and path.name[0] != '.':
             refuse_foreign(path)
 
 
 def folders_of(files):
     """Where files lie, and what they link to."""
+    files = [*map(file_of, files)]
     linked = {file.resolve().parent for file in files if file.is_symlink()}
     return {file.parent for file in files} | linked
 
@@ -223,7 +248,9 @@ def list_pictures(source, expected='a folder or a pattern of pictures'):
         ]
     named = {*source.parts}
     shown = (p for p in found if not any(part[0] == '.' for part in {*p.parts} - named))
-    files = sorted(p for p in shown if p.suffix.lower() in PICTURES and not p.is_dir())
+    files = sorted(p for p in shown if is_picture(p) and not p.is_dir())
+    if source.is_file() and suffix_of(source) in MANY:
+        files = [source]
     for path in (source, *files):
         if path.is_symlink() and not path.exists():
             raise InputError(f'{path}: a symbolic link that leads nowhere; take it out')
@@ -238,7 +265,8 @@ def list_pictures(source, expected='a folder or a pattern of pictures'):
 def unique_names(files, occupied=lambda name, file: False):
     """The stem of each file; what would be the same file name, on any disk, gets -2, -3, ...;
     occupied: whether a name is another's already."""
-    stems, names = [Path(file).stem for file in files], {}  # {folded: name}
+    stems = [Path(str(file).removesuffix('.gz')).stem for file in files]
+    names = {}  # {folded: name}
     reserved, free = {stem.casefold() for stem in stems}, {}  # {folded: its first free number}
     for stem, file in zip(stems, files):
         name, folded = stem, stem.casefold()

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from seg import readers, tablefiles
 from seg.classes import named_classes
-from seg.files import PICTURES, InputError, list_pictures
+from seg.files import InputError, is_picture, list_pictures
 from seg.pairing import (
     bare,
     by_role,
@@ -221,7 +221,7 @@ def read_list(file, tree):
 def _place(text, file, tree):
     """The picture of a path that a list names, or None."""
     text = text.replace('\\', '/')
-    if Path(text).suffix.lower() not in PICTURES:
+    if not is_picture(text):
         return None
     for folder in (file.parent, tree.root, tree.root.parent, Path('/')):
         path = Path(os.path.normpath(folder / text.lstrip('/')))

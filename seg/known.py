@@ -10,7 +10,7 @@ import numpy as np
 
 from seg import readers, tablefiles
 from seg.classes import ClassTable, named_classes, numbered_classes
-from seg.files import PICTURES, InputError
+from seg.files import InputError, is_picture
 from seg.folders import of_masks, of_sources, paired
 from seg.pairing import split_in
 from seg.shapes import (
@@ -156,7 +156,7 @@ def _voc(tree, images, labels):
 def _listed(line, stems):
     """The stem that a line of a list names, perhaps quoted, with a suffix, or a number behind."""
     line = line.strip().strip('"')
-    whole = Path(line).stem if Path(line).suffix.lower() in PICTURES else line
+    whole = Path(line).stem if is_picture(line) else line
     return whole if whole in stems else Path(line.split()[0]).name
 
 

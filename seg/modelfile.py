@@ -15,7 +15,8 @@ import numpy as np
 
 from seg.classes import ClassTable, numbered_classes
 from seg.files import InputError, whole_file
-from seg.readers import EIGHT_BITS, MAX_PIXELS
+from seg.formats import BANDS, MAX_PIXELS
+from seg.readers import EIGHT_BITS
 from seg.sizes import SizeRule
 
 # Whatever a user's keras.json says: it would change every network that is built from here on.
@@ -23,7 +24,7 @@ keras.config.set_image_data_format('channels_last')
 keras.config.set_floatx('float32')
 keras.config.set_epsilon(1e-7)
 
-KINDS = ('pad', 'stretch', 'whole')  # of size rules
+KINDS = ('pad', 'stretch', 'whole', 'tile')  # of size rules
 ABOUT = ('about', 'class_table', 'class_table.json')  # the last two: in older files, classes alone
 LIMIT = 1 << 22  # bytes of a configuration or of About; Keras' largest networks take a third
 LARGEST = MAX_PIXELS << 5  # values of one layer's output: 8 GB
@@ -81,6 +82,30 @@ def plain_network(model):
         plain.set_weights(model.get_weights())
     plain.about = model.about
     return plain
+
+
+def at_any_size(model):
+    """The same network for pictures of any sides that 32 divides, painted at their own scale; of
+    one that pads and crops for one size. InputError where it is another kind of network."""
+
+    def without_size(layer):
+        if isinstance(layer, keras.layers.InputLayer):
+            return layer
+        config = layer.get_config()
+        config |= {'padding': 0} if isinstance(layer, keras.layers.ZeroPadding2D) else {}
+        config |= {'cropping': 0} if isinstance(layer, keras.layers.Cropping2D) else {}
+        return layer.from_config(config)
+
+    picture = keras.Input((None, None, model.input_shape[-1]))
+    try:
+        plain = keras.Model(model.inputs, model.outputs)  # not compiled, or that is copied, too
+        free = keras.models.clone_model(plain, [picture], clone_function=without_size)
+        free.set_weights(model.get_weights())
+    except Exception as e:  # of layers that need to know the size
+        why = ' '.join(str(e).split())[:150]
+        raise InputError(f'this network takes one size alone ({why}); leave --tile out') from None
+    free.about = replace(model.about, rule=SizeRule('tile', *model.input_shape[1:3]))
+    return free
 
 
 def save_model(model, path):
@@ -186,10 +211,19 @@ def read_about(path):
     small = small or sides == (None, None)
     expect('rule', rule.kind in KINDS and small, f'one of {", ".join(KINDS)} and two sides')
     expect('run', isinstance(run, str) and '/' not in run and '\\' not in run, 'the name of a run')
-    if pair is not None:
-        numbers = isinstance(pair, list) and [type(v) in (int, float) for v in pair] == [True] * 2
-        expect('intensity', numbers and -1e300 < pair[0] < pair[1] < 1e300, 'low and high')
-        held['intensity'] = tuple(map(float, pair))
+    if pair is not None:  # of all, or of each band
+        ends = (
+            [end if isinstance(end, list) else [end] for end in pair]
+            if isinstance(pair, list) and len(pair) == 2
+            else []
+        )
+        numbers = [type(v) in (int, float) for end in ends for v in end]
+        fits = ends and all(numbers) and 0 < len(ends[0]) == len(ends[1]) <= BANDS
+        fits = fits and all(-1e300 < a < b < 1e300 for a, b in zip(*ends))
+        expect('intensity', fits, 'low and high')
+        held['intensity'] = tuple(
+            tuple(map(float, end)) if isinstance(end, list) else float(end) for end in pair
+        )
     return About(**held | {'classes': ClassTable.from_dict(held['classes'], path), 'rule': rule})
 
 
@@ -249,9 +283,11 @@ def _refuse_unfit(path, network, held):
     """InputError where a planned network is larger than a machine's memory or its file's weights,
     of `held` bytes, or is none with one picture in and one map out."""
     shapes = [tuple(tensor.shape[1:]) for tensor in (*network.inputs, *network.outputs)]
-    fits = [len(shape) for shape in shapes] == [3, 3] and shapes[0][2] in (1, 3)
+    fits = [len(shape) for shape in shapes] == [3, 3] and shapes[0][2] in range(1, BANDS + 1)
     if not fits or shapes[1][2] not in range(1, 256):
-        raise InputError(f'{path}: {shapes}, expected a picture of 1 or 3 channels in, a map out')
+        raise InputError(
+            f'{path}: {shapes}, expected a picture of 1 to {BANDS} channels in, a map out'
+        )
     kinds = [tensor.dtype for tensor in (*network.inputs, *network.outputs)]
     if not all('float' in kind for kind in kinds):
         raise InputError(f'{path}: {kinds}, expected floats in, 0..1, and floats out')

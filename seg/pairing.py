@@ -6,7 +6,7 @@ import unicodedata
 from collections import Counter, defaultdict
 from pathlib import Path
 
-from seg.files import PICTURES, InputError, list_pictures
+from seg.files import InputError, is_picture, list_pictures
 
 _SPLITS = {
     'train': 'train training tr trainset',
@@ -14,7 +14,9 @@ _SPLITS = {
     'test': 'test testing ts testset',
 }
 SPLITS = {word: split for split, words in _SPLITS.items() for word in words.split()}
-_IMAGE = 'images?|imgs?|pictures?|photos?|rgb|sat|inputs?|originals?|frames?|scans?|leftimg8bit'
+_IMAGE = (
+    'images?|imgs?|pictures?|photos?|rgb|sat|inputs?|originals?|frames?|scans?|volumes?|leftimg8bit'
+)
 _LABEL = 'masks?|msk|labels?|labelids|labeltrainids|trainids|gt|gtfine|truth|ground[-_ ]?truth'
 _LABEL += '|segs?|segmentations?|semantic|annots?|annotations?|ann|anno|manual|targets?|colou?r'
 _WORD = f'{_IMAGE}|{_LABEL}|l|p'
@@ -67,7 +69,7 @@ def stem_of(path):
     """The name without its suffix, and without that of the picture in a.jpg.png."""
     stem = unicodedata.normalize('NFC', path.stem)
     inner = Path(stem)
-    return inner.stem if inner.suffix.lower() in PICTURES else stem
+    return inner.stem if is_picture(inner) else stem
 
 
 def bare(stem):
@@ -166,11 +168,13 @@ def two_lists(images, labels):
 def holds_pictures(source):
     """Whether a folder has pictures in itself; true of what is no folder."""
     source = Path(source)
-    return not source.is_dir() or any(p.suffix.lower() in PICTURES for p in source.iterdir())
+    return not source.is_dir() or any(map(is_picture, source.iterdir()))
 
 
 def match_files(images, labels):
-    """`match` of two folders or patterns, see `two_lists`."""
+    """`match` of two folders or patterns, see `two_lists`, or of two files."""
+    if Path(images).is_file() and Path(labels).is_file():
+        return [(Path(images), Path(labels))], []
     return match(*two_lists(images, labels), (images, labels))
 
 
@@ -197,8 +201,9 @@ def by_role(root, files):
     if 'image' not in roles.values() and None not in roles.values():  # all in "annotations"
         roles = {p: 'label' if is_label_name(stem_of(p)) else None for p in files}
     for path, role in roles.items():
-        parts = path.relative_to(root).parts[:-1]
-        (labels if role == 'label' else images)[split_of(parts)].append(path)
+        split = split_of(path.relative_to(root).parts[:-1])
+        split = split or SPLITS.get(bare(stem_of(path)).lower())  # train-volume.tif
+        (labels if role == 'label' else images)[split].append(path)
     return images, labels
 
 

@@ -1,39 +1,34 @@
 """One stream of pictures through a network: each painted once, then written, scored, reported."""
 
-import hashlib
-import os
 import shutil
 from collections import deque, namedtuple
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext, suppress
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
+from threading import Lock
 
 import numpy as np
 from PIL import Image
 
 from seg import metrics, report
-from seg.classes import indices_to_colours
-from seg.files import (
-    InputError,
-    check_target,
-    copy_whole,
-    folders_of,
-    is_ours,
-    make_folder,
-    refuse_folder,
-    refuse_foreign,
-    unique_names,
-)
-from seg.readers import read_image, read_label, to_bytes
+from seg.files import InputError, check_target, copy_whole
+from seg.masks import Masks
+from seg.readers import Picture, open_image, read_label
 from seg.runs import BEST, read_progress
-from seg.settings import versions
+from seg.settings import Settings, versions
 from seg.sizes import resize
 from seg.sources import find_pictures, load
+from seg.tiles import Canvas, OnDisk, plan
+from seg.tree import header_size
 
-# A picture to paint: file; read: -> image; truth: -> label (H, W), or None; label: its file.
-Job = namedtuple('Job', 'file read truth label')
-# image (H, W, C); output: the network's (h, w, n), of its own input size; index uint8 (H, W).
+LARGE = 1 << 20  # pixels of a pass; larger ones go one after the other
+# A picture to paint: file; read: -> image; truth: -> label (H, W), or None; label: its file; each:
+# function(rows, columns, probabilities (h, w, n)) of the parts of one painted in tiles, or None
+Job = namedtuple('Job', 'file read truth label each', defaults=[None])
+# image (H, W, C); output: the network's (h, w, n), of its own input size, or None of tiles; index
+# uint8 (H, W); of very large pictures these two are read in parts.
 Painted = namedtuple('Painted', 'job image output index')
 
 
@@ -42,32 +37,94 @@ def jobs_of(model, pairs, formats=None):
     about, channels = model.about, model.input_shape[-1]
     jobs = []
     for file, label in pairs:
-        read = partial(read_image, file, channels, about.intensity)
+        read = partial(open_image, file, channels, about.intensity)
         truth = partial(read_label, label, about.classes, formats) if label else None
         jobs.append(Job(Path(file), read, truth, label))
     return jobs
 
 
-def paint(model, jobs, flip=False):
+class Whole:
+    """A picture that is the network's input as a whole, by the size rule."""
+
+    def __init__(self, job, image, rule, classes, keep):
+        self.job, self.image, self.rule, self.classes, self.keep = job, image, rule, classes, keep
+
+    def __len__(self):
+        return 1
+
+    def windows(self, image):
+        yield 0, self.rule.image(image)
+
+    def add(self, place, output):
+        shape = self.image.shape
+        inner = self.rule.crop(output, shape)
+        index = most_probable(inner, shape[:2], self.classes)
+        if self.keep:
+            output = resize(inner, shape[:2], Image.Resampling.BILINEAR).astype(np.float16)
+        self.painted = Painted(self.job, self.image, output, index)
+
+
+class Tiled(Canvas):
+    """A picture that is painted in tiles at its own scale."""
+
+    def __init__(self, job, image, how, classes, channels, keep):
+        super().__init__(image.shape, *how, self._keep)
+        self.classes, self.image, large = classes, image, isinstance(image, Picture)
+        index = np.empty(self.shape, np.uint8) if not large else OnDisk(self.shape, np.uint8, None)
+        size, kept = (*self.shape, channels), None
+        if keep and not large:
+            kept = np.empty(size, np.float16)
+        elif keep:
+            found = '{}x{} pixels of {} classes'.format(*size)
+            raise InputError(f'{job.file}: {found}; leave probability out of --save')
+        self.painted = Painted(job, image, kept, index)
+
+    def _keep(self, top, left, output):
+        job, _, kept, index = self.painted
+        rows, columns = slice(top, top + len(output)), slice(left, left + output.shape[1])
+        if job.each:
+            job.each(rows, columns, output)
+        if kept is not None:
+            kept[rows, columns] = output
+        part = np.empty(output.shape[:2], np.uint8)
+        for y in range(0, len(output), 128):  # its copies of them are small
+            some = output[y : y + 128]
+            part[y : y + 128] = most_probable(some, some.shape[:2], self.classes)
+        if isinstance(index, np.ndarray):
+            index[rows, columns] = part
+            return
+        self.band = part if left == 0 else np.hstack([self.band, part])
+        if columns.stop == self.shape[1]:
+            index.append(self.band)
+
+
+def paint(model, jobs, settings=Settings, keep=False, tell=lambda *_: None):
     """Yield Painted of each job, in order.
 
     A picture becomes the network's input by the size rule of `model.about`; the class probabilities
-    (flip: their mean with those of the mirror image) become its own size again before the most
-    probable is taken. Two pictures are in work at a time: two passes side by side keep two cores
-    busier than one spread over both. Raises InputError that names the file.
+    (settings.flip: their mean with those of the mirror image) become its own size again before the
+    most probable is taken. Where it keeps its own size, what is larger than settings.tile is
+    painted in tiles that overlap, see tiles.plan. keep: output is float16 and of the picture's
+    size, also of tiles. Two passes are in work at a time: side by side they keep two cores busier
+    than one spread over both. tell: called with how many passes a picture takes, then after each
+    pass. Raises InputError that names the file.
     """
     import keras
 
     rule, classes = model.about.rule, model.about.classes
+    alone = Lock()
+    how = None if rule.fixed else plan(model, settings.tile, settings.overlap)
 
-    def work(job):
-        image = job.read()
-        small = rule.image(image)
-        batch = small[None] / np.float32(np.iinfo(small.dtype).max)
-        if flip:
+    def is_large(part):  # memory for two is not there
+        return part.shape[0] * part.shape[1] > LARGE
+
+    def work(job, part):
+        batch = part[None] / np.float32(np.iinfo(part.dtype).max)
+        if settings.flip:
             batch = np.concatenate([batch, batch[:, :, ::-1]])
         try:
-            output = keras.ops.convert_to_numpy(model.predict_on_batch(batch))
+            with alone if is_large(part) else nullcontext():
+                output = keras.ops.convert_to_numpy(model.predict_on_batch(batch))
         except Exception as e:  # of a network of somebody else: skips that do not meet, no memory
             why = f'{type(e).__name__}: {" ".join(str(e).split())[:150]}'
             raise InputError(f'{job.file}: the network fails at {batch.shape} ({why})') from None
@@ -77,21 +134,42 @@ def paint(model, jobs, flip=False):
         if not np.isfinite(output).all():
             mend = 'its weights are damaged, or its training went wrong; take another model'
             raise InputError(f'{job.file}: the network gives values that are not finite; {mend}')
-        if flip:
-            output = (output[:1] + output[1:, :, ::-1]) / 2
-        inner = rule.crop(output[0], image.shape)
-        return Painted(job, image, output[0], most_probable(inner, image.shape[:2], classes))
+        return (output[0] + output[1, :, ::-1]) / 2 if settings.flip else output[0]
+
+    def sheet_of(job):
+        image = job.read()
+        sides = rule.input_size(image.shape)
+        if how and any(side > most for side, most in zip(sides, how[0])):
+            return Tiled(job, image, how, classes, model.output_shape[-1], keep)
+        if isinstance(image, Picture):
+            found = f'{image.shape[0]}x{image.shape[1]} pixels, which this network takes shrunk'
+            raise InputError(f'{job.file}: {found}; --tile paints them at their own scale')
+        return Whole(job, image, rule, classes, keep)
 
     model.make_predict_function()  # once, before two threads find it missing
     # On jax a pass gives the weights' buffers away and takes them back: one at a time.
     with ThreadPoolExecutor(2 if keras.backend.backend() == 'tensorflow' else 1) as pool:
         ahead = deque()
+
+        def finish():
+            sheet, place, last, output = ahead.popleft()
+            sheet.add(place, output.result())
+            tell()
+            return last
+
         for job in jobs:
-            ahead.append(pool.submit(work, job))
-            if len(ahead) > 2:
-                yield ahead.popleft().result()
+            sheet = sheet_of(job)
+            tell(len(sheet))
+            for i, (place, part) in enumerate(sheet.windows(sheet.image), 1):
+                ahead.append((sheet, place, i == len(sheet), pool.submit(work, job, part)))
+                while len(ahead) > (1 if is_large(part) else 2):
+                    done = ahead[0][0]
+                    if finish():
+                        yield done.painted
         while ahead:
-            yield ahead.popleft().result()
+            done = ahead[0][0]
+            if finish():
+                yield done.painted
 
 
 def most_probable(probability, size, classes):
@@ -114,73 +192,34 @@ def most_probable(probability, size, classes):
     return index
 
 
-def run(model, jobs, takers, flip=False):
-    """Paint each job once and give it to every taker: function(Painted), called in order on a
-    thread of their own, so that they hide behind the network. Returns: number of pictures."""
+def run(model, jobs, takers, settings=Settings):
+    """Paint each job once, as settings' flip, tile and overlap say, and give it to every taker:
+    function(Painted), called in order on a thread of their own, so that they hide behind the
+    network. Returns: number of pictures."""
     import keras
 
+    if settings.tile and model.about.rule.fixed:
+        from seg.modelfile import at_any_size
+
+        model = at_any_size(model)
     bar, waiting = keras.utils.Progbar(len(jobs), unit_name='image'), deque()
+
+    def tell(passes=None):  # of a picture in many tiles each counts
+        if passes:
+            bar.target += passes - 1
+        else:
+            bar.add(1)
+
     with ThreadPoolExecutor(1) as pool:
-        for i, painted in enumerate(paint(model, jobs, flip)):
+        for painted in paint(model, jobs, settings, 'probability' in settings.save, tell):
             waiting.append(pool.submit(lambda p: [take(p) for take in takers], painted))
             if len(waiting) > 2:
                 waiting.popleft().result()
-            bar.update(i + 1)
         while waiting:
             waiting.popleft().result()
+    for take in takers:
+        getattr(take, 'finish', int)()
     return len(jobs)
-
-
-class Masks:
-    """Writes <name>.png colour masks to a folder, overlays with a legend to its overlay/, or
-    picture and mask next to each other to side-by-side/.
-
-    Where two pictures have one name, the second's is <name>-2, also when the first was painted
-    earlier: a mask tells by a text chunk which picture it is of. files: all that will come;
-    read: more folders that are only read.
-    Raises: InputError where the folder cannot be written, pictures are read there, or this program
-        did not write what is there.
-    """
-
-    def __init__(self, folder, files, classes, settings, read=()):
-        self.folder, self.classes, self.settings = Path(folder), classes, settings
-        self.names = dict(zip(files, unique_names(files, self._occupied)))
-        again = [f'{f} as {name}' for f, name in self.names.items() if name != Path(f).stem]
-        if again:
-            more = f' and {len(again) - 5} more' * (len(again) > 5)
-            print(f'Pictures of the same name, written as another: {", ".join(again[:5])}{more}')
-        self.shown = _shown(folder, settings)
-        for name in self.names.values():
-            refuse_foreign(self.folder / f'{name}.png')
-            refuse_foreign(self.shown / f'{name}.jpg')
-        make_folders(folder, settings, [*folders_of(files), *read])
-
-    def _occupied(self, name, file):
-        mask = self.folder / f'{name}.png'
-        if not mask.exists() or not is_ours(mask):
-            return False
-        with Image.open(mask) as picture:
-            return picture.info.get('Source') not in (None, _source(file))
-
-    def __call__(self, painted):
-        if painted.job.file not in self.names:  # one that is scored only
-            return
-        name, index = self.names[painted.job.file], painted.index
-        mask = indices_to_colours(index, self.classes)
-        report.save_picture(mask, self.folder / f'{name}.png', _source(painted.job.file))
-        rgb = np.ascontiguousarray(np.broadcast_to(to_bytes(painted.image), mask.shape))
-        if self.settings.side_by_side:
-            picture = report.side_by_side(rgb, mask)
-        else:
-            picture = report.overlay(rgb, index, self.classes, self.settings.opacity)
-        named = report.to_name(index, self.classes)
-        picture = np.vstack([picture, report.legend(self.classes, picture.shape[1], named)])
-        report.save_picture(picture, self.shown / f'{name}.jpg')
-
-
-def _source(file):
-    """What a mask says of the picture that it is of: a hash of its path."""
-    return hashlib.sha1(os.fsencode(Path(file).resolve())).hexdigest()
 
 
 class Score:
@@ -193,7 +232,7 @@ class Score:
         self.classes, self.each, self.counts, self.images = classes, each, 0, 0
 
     def __call__(self, painted):
-        job, index = painted.job, painted.index
+        job, index = painted.job, np.asarray(painted.index)
         if job.truth is None:
             return
         truth = job.truth()
@@ -201,26 +240,7 @@ class Score:
         self.counts = self.counts + metrics.confusion(truth, index, self.classes)
         self.images += 1
         if self.each:
-            self.each(job.file.name, to_bytes(painted.image), truth, index)
-
-
-def _shown(folder, settings):
-    return Path(folder) / ('side-by-side' if settings.side_by_side else 'overlay')
-
-
-def make_folders(folder, settings, read):
-    """Make the folders that masks of a run go to; InputError where they are among those `read`."""
-    for place in (folder, _shown(folder, settings)):
-        refuse_folder(place, [settings.data, *read])
-    for place in (folder, _shown(folder, settings)):
-        make_folder(place)
-
-
-def check_output(data, settings):
-    """InputError, before a training, where its masks can not go to settings.output."""
-    if settings.output:
-        files = [path for pair in data.pairs() for path in pair if path]
-        make_folders(settings.output, settings, folders_of(files))
+            self.each(job.file.name, report.as_rgb(painted.image[:, :]), truth, index)
 
 
 def paint_and_score(model, data, folder, settings):
@@ -234,7 +254,7 @@ def paint_and_score(model, data, folder, settings):
     page = report.Report(folder / 'report.html', data.classes)
     score = Score(data.classes, page.add)
     pairs = painted if painted is scored or split == 'test' else [*painted, *scored]
-    run(model, jobs_of(model, pairs, data.formats), [masks, score], settings.flip)
+    run(model, jobs_of(model, pairs, data.formats), [masks, score], settings)
     history = read_progress(folder)['history']
     report.to_png(report.curves_figure(history), folder / 'curves.png')
     about = dict(split=split, images=score.images, of=str(folder / BEST), flip=settings.flip)
@@ -246,7 +266,8 @@ def paint_and_score(model, data, folder, settings):
         except (OSError, InputError) as e:  # the run has them all the same
             why = ' '.join(str(e).split())[:200]
             print(f'Note: no copy of the masks in CamVid/testpred ({why})')
-    print(f'Masks: {shown}/, overlays: {shown}/{masks.shown.name}/, report: {folder}/report.html')
+    overlays = f', overlays: {shown}/{masks.shown.name}/' * ('overlay' in settings.save)
+    print(f'Masks: {shown}/{overlays}, report: {folder}/report.html')
     print(f'Curves: tensorboard --logdir {settings.log}')
 
 
@@ -255,14 +276,29 @@ def paint_files(model, path, pictures, settings):
     test = Path(settings.data) / 'test'
     if not (pictures or settings.images or test.is_dir() or Path(settings.data).is_dir()):
         raise InputError(f'{test}: expected a folder of pictures, found nothing; name pictures')
-    files = find_pictures(pictures or [settings.images or (test if test.is_dir() else test.parent)])
+    source = pictures or [settings.images or (test if test.is_dir() else test.parent)]
+    files = find_pictures(source, model.input_shape[-1])
     name = path.parent.name if path.name == BEST else path.stem
     about, folder = model.about, settings.output or Path('predicted') / name
     learned = [about.settings.get(which) for which in ('images', 'labels')]
     learned = [path for path in learned if isinstance(path, str)]  # a file may say anything
     masks = Masks(folder, files, about.classes, settings, learned)
-    count = run(model, jobs_of(model, [(file, None) for file in files]), [masks], settings.flip)
+    if about.rule.fixed and not settings.tile:
+        _tell_shrunk(files, about.rule)
+    jobs = jobs_of(model, [(file, None) for file in files])
+    count = run(model, jobs, [masks], settings)
     print(f'{count} masks in {masks.folder}/')
+
+
+def _tell_shrunk(files, rule):
+    """A line where a picture has many more pixels than the network takes."""
+    for file in files[:50]:
+        with suppress(InputError):  # a damaged one is named where it is read
+            (h, w), (height, width) = header_size(file), rule.input_size(())
+            if h * w > 4 * height * width:
+                line = f'Note: {file}: {h}x{w} pixels are shrunk to {height}x{width}, on which the'
+                print(f'{line} network was trained; --tile {height}x{width} paints its own scale')
+                return
 
 
 def evaluate(settings, flags, model=None, path=None):
@@ -286,7 +322,7 @@ def evaluate(settings, flags, model=None, path=None):
     each = page and page.add
     if model:
         score = Score(data.classes, each)
-        run(model, jobs_of(model, pairs, data.formats), [score], settings.flip)
+        run(model, jobs_of(model, pairs, data.formats), [score], settings)
         counts = score.counts
     else:
         counts = metrics.evaluate_masks(masks, pairs, data.classes, data.formats, each)

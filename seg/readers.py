@@ -4,23 +4,28 @@ Everything that reads a label, for training, scoring or looking, reads it here: 
 a file stores, `recognise` what that means over a whole set, `to_classes` makes class indices of it.
 """
 
+import math
 import os
-import warnings
 from collections import Counter, namedtuple
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
 
 from seg.classes import NO_CLASS, TWO_CLASSES, hex_of, lookup, pack, to_hex, unique_labels, unpack
 from seg.files import InputError
+from seg.formats import MAX_PIXELS, Raster, bands_of, open_picture
 from seg.shapes import Drawn
 
-MAX_PIXELS = 2**26  # 8192 x 8192; a file that declares more is refused before memory is taken
-FORMATS = ('PNG', 'JPEG', 'TIFF', 'BMP', 'GIF', 'WEBP', 'PPM')  # an EPS would be a program
-warnings.simplefilter('ignore', Image.DecompressionBombWarning)  # MAX_PIXELS is the stricter limit
 EIGHT_BITS = None  # the intensity range of a set of 8 bits: its type's
-LAYOUTS = {'1': 'bit', 'P': 'palette', 'RGB': 'rgb', 'L': 'grey'}  # of modes; deep ones are grey
+PILLOW_MODES = {1: 'L', 3: 'RGB', 4: 'RGBA'}  # by channels
+LAYOUTS = {
+    '1': 'bit',
+    'P': 'palette',
+    'RGB': 'rgb',
+    'L': 'grey',
+    '8': 'grey',
+    '8x3': 'rgb',
+}  # of modes; deep ones are grey
 # How each layout can be read; where two readings serve alike, the first is taken. code: as the
 # class table's codes say; instances: a number an object; name: drawn from a tool's file, by name.
 PLAIN = ['0/255', 'code', 'index', 'colour', 'index x 255', 'instances']
@@ -46,71 +51,97 @@ def in_threads(function, *lists):
             yield from pool.map(function, *(part[i : i + 4 * workers] for part in lists))
 
 
-def open_picture(path, decode=True):
-    """PIL image, upright, or without `decode` its header; InputError names a file that is none.
-    info['turned']: its EXIF orientation; info['rawmode']: how the file stores it, for PIL makes 8
-    bits of other depths silently."""
-    fault = ''
-    try:
-        if not os.path.isfile(path):  # opening a pipe would wait for its other end
-            raise FileNotFoundError
-        with Image.open(path, formats=FORMATS) as picture:
-            rawmode = picture.tile[0][3] if picture.tile else ''  # or a tuple that begins with it
-            picture.info['rawmode'] = rawmode if isinstance(rawmode, str) else str(rawmode[0])
-            asked = picture.format != 'PNG' or 'exif' in picture.info  # else it decodes it to look
-            turned = picture.info['turned'] = picture.getexif().get(0x0112, 1) if asked else 1
-            w, h = picture.size
-            if w * h > MAX_PIXELS:
-                fault = f'declares {h}x{w} pixels, at most {MAX_PIXELS} are read; cut it up'
-            elif picture.format != 'MPO' and getattr(picture, 'n_frames', 1) > 1:
-                fault = f'holds {picture.n_frames} pages, expected one; save each as a file'
-            elif turned > 4 and picture.info.get('compression') == 'raw':  # Pillow 13 scrambles it
-                fault = 'a TIFF that an EXIF tag turns; turn the picture itself'
-            elif decode:
-                picture.load()
-                ImageOps.exif_transpose(picture, in_place=True)
-    except Image.DecompressionBombError:
-        fault = f'declares more than {MAX_PIXELS} pixels; cut it up'
-    except FileNotFoundError:
-        found = 'a folder, device or pipe' if os.path.exists(path) else 'no such file'
-        fault = f'expected a picture, found {found}'
-    except Exception as e:  # what a damaged file raises depends on where it is damaged
-        fault = 'not a picture' if isinstance(e, UnidentifiedImageError) else f'damaged ({e})'
-        fault = fault if os.path.getsize(path) else 'empty, 0 bytes'
-        fault += '; replace the file or take it out'
-    if fault:
-        raise InputError(f'{path}: {fault}')
-    return picture
-
-
 def is_deep(mode):
     """Whether a picture of this PIL mode holds more than 8 bits: integers or floats."""
     return mode[0] in 'IF'
 
 
 def deep_values(picture, path):
-    """float32 (H, W) of a picture of more than 8 bits; InputError where a value is not finite."""
+    """float32 (H, W) or (H, W, bands) of a picture of more than 8 bits; InputError where a value is
+    not finite."""
     values = np.asarray(picture, np.float32)
     if not np.isfinite(values).all():
         raise InputError(f'{path}: holds values that are not finite; replace the file')
     return values
 
 
+def sample(path, most):
+    """float32 (n, bands): every so many values of a picture of more than 8 bits, about `most`."""
+    picture = open_picture(path)
+    step = max(1, math.isqrt(picture.size[0] * picture.size[1] // most))
+    if isinstance(picture, Raster):  # a large one is not read whole
+        rows = range(step // 2, picture.size[1], step)
+        values = [picture[y : y + 1, : picture.size[0] : step] for y in rows]
+        values = deep_values(np.concatenate(values), path)
+    else:
+        values = deep_values(picture, path)[::step, ::step]
+    return values.reshape(values.shape[0] * values.shape[1], -1)
+
+
 def read_image(path, channels=3, intensity=EIGHT_BITS):
     """uint8 (H, W, channels) of a picture, upright; uint16 where the file holds more than 8 bits.
-    One channel is grey, three are RGB; alpha is dropped. intensity: (low, high), what becomes 0 and
-    65535 in a set of more than 8 bits, clipped. With EIGHT_BITS a deeper picture is read by its
-    type's range (0..1 for floats up to 1), or failing that its own."""
-    picture = open_picture(path)
-    if not is_deep(picture.mode):
-        image = np.asarray(picture.convert('L' if channels == 1 else 'RGB'))
-        return image.reshape(*image.shape[:2], channels)
-    values = deep_values(picture, path)
-    low, high = intensity or (values.min(), values.max())
-    if intensity is None and (picture.mode.startswith('I;16') or low >= 0 and high <= 1):
-        low, high = 0, 65535 if high > 1 else 1
-    scaled = ((values - low) / max(high - low, 1e-12)).clip(0, 1) * 65535
-    return np.repeat(scaled.round().astype(np.uint16)[..., None], channels, -1)
+    One channel is grey, three are RGB, others bands; alpha is dropped. intensity: (low, high), what
+    becomes 0 and 65535 in a set of more than 8 bits, clipped; of each band where these are tuples.
+    With EIGHT_BITS a deeper picture is read by its type's range (0..1 for floats up to 1), or
+    failing that its own."""
+    picture = Picture(path, channels, intensity)
+    return picture[: picture.shape[0], : picture.shape[1]]
+
+
+def open_image(path, channels=3, intensity=EIGHT_BITS):
+    """The same, but of one of more than MAX_PIXELS its Picture, to be read in parts."""
+    picture = Picture(path, channels, intensity)
+    height, width, _ = picture.shape
+    return picture if height * width > MAX_PIXELS else picture[:height, :width]
+
+
+class Picture:
+    """A picture that is read in parts: picture[rows, columns], two slices, is what `read_image`
+    gives of them."""
+
+    def __init__(self, path, channels=3, intensity=EIGHT_BITS):
+        self.path, self.channels, self.source = path, channels, open_picture(path)
+        self.deep, self.intensity = is_deep(self.source.mode), intensity
+        self.shape = *self.source.size[::-1], channels
+        self.dtype = np.dtype(np.uint16 if self.deep else np.uint8)
+        if not isinstance(self.source, Raster):  # Pillow has it whole
+            mode = PILLOW_MODES.get(channels)
+            if not self.deep and (channels != 4 or self.source.mode == 'RGBA') and mode:
+                self.source = self.source.convert(mode)
+            self.source = np.asarray(self.source)
+        if self.deep and intensity is None:
+            self.intensity = self._own_range()
+
+    def _own_range(self):
+        values = deep_values(self.source, self.path)
+        low, high = float(values.min()), float(values.max())
+        if self.source.dtype.str[1:] == 'u2' or low >= 0 and high <= 1:
+            low, high = 0, 65535 if high > 1 else 1
+        return low, high
+
+    def __getitem__(self, window):
+        values = self.source[window]
+        if self.deep:
+            values = deep_values(values, self.path)
+        values = self._in_channels(values if values.ndim > 2 else values[..., None])
+        if not self.deep:
+            return values
+        low, high = map(np.float32, self.intensity)
+        scaled = ((values - low) / np.maximum(high - low, 1e-12)).clip(0, 1) * 65535
+        return scaled.round().astype(np.uint16)
+
+    def _in_channels(self, values):
+        have, wanted = values.shape[-1], self.channels
+        if have in (2, 4) and wanted in (1, 3):  # the last is alpha
+            values, have = values[..., :-1], have - 1
+        if have == wanted:
+            return values
+        if have == 1 and wanted == 3:
+            return np.repeat(values, 3, -1)
+        if have == 3 and wanted == 1:  # as Pillow's L
+            return (values @ np.float32([0.299, 0.587, 0.114])).astype(values.dtype)[..., None]
+        found = f'{have} bands, expected {wanted} as in training'
+        raise InputError(f'{self.path}: {found}; give pictures of the same bands')
 
 
 def to_bytes(image):
@@ -118,13 +149,21 @@ def to_bytes(image):
     return image if image.dtype == np.uint8 else (image // 257).astype(np.uint8)
 
 
+def to_rgb(image):
+    """uint8 (H, W, 3), to look at, of an image (H, W) or (H, W, C): of more than three bands the
+    first three, of two the first."""
+    image = np.atleast_3d(to_bytes(image))
+    image = image[..., :3] if image.shape[-1] > 2 else image[..., :1]
+    return np.ascontiguousarray(np.broadcast_to(image, (*image.shape[:2], 3)))
+
+
 def viewable(path):
     """uint8 (H, W, 3) of any picture, for looking; more than 8 bits by the picture's own range."""
     picture = open_picture(path)
-    if not is_deep(picture.mode):
-        return np.asarray(picture.convert('RGB'))
-    own = np.percentile(deep_values(picture, path), (0.5, 99.5))
-    return to_bytes(read_image(path, 3, tuple(own)))
+    if isinstance(picture, Raster) or is_deep(picture.mode):
+        own = np.percentile(deep_values(picture, path), (0.5, 99.5))
+        return to_rgb(read_image(path, bands_of(picture)[0], tuple(own)))
+    return np.asarray(picture.convert('RGB'))
 
 
 def read_raw(path):
@@ -148,9 +187,12 @@ def read_raw(path):
             y, x = np.argwhere(alpha < 255)[0]
             fault = f'alpha {alpha[y, x]} at row {y}, column {x}; save it without alpha'
         picture = picture.convert(mode[:-1])
-    layout = LAYOUTS.get(picture.mode, 'grey' if is_deep(mode) else None)
+    layout = LAYOUTS.get(picture.mode, 'grey' if is_deep(mode) and 'x' not in mode else None)
     plane = np.asarray(picture)
-    if not layout or 'LA;16' in rawmode or layout == 'rgb' and ';16' in rawmode:
+    if isinstance(picture, Raster) and not layout:
+        found = f'{bands_of(picture)[0]} pages or bands'
+        fault = f'{found}; expected one of class indices, or colours of 8 bits'
+    elif not layout or 'LA;16' in rawmode or layout == 'rgb' and ';16' in rawmode:
         fault = f'mode {mode} ({rawmode}); expected 8 bits of grey, palette or RGB, or 16-bit grey'
     elif rawmode in ('L;2', 'L;4') and plane.any():  # PIL multiplies: index 1 becomes 17
         fault = f'{rawmode[2]} bits a pixel: is it an index or a grey level? save it with 8 bits'

@@ -6,11 +6,21 @@ from collections import Counter
 from pathlib import Path
 
 import numpy as np
+import tifffile
 from PIL import Image
 
 from seg import readers
 from seg.classes import ClassTable
-from seg.files import InputError, list_pictures, not_written, unique_names, whole_file
+from seg.files import (
+    InputError,
+    file_of,
+    list_pictures,
+    not_written,
+    suffix_of,
+    unique_names,
+    whole_file,
+)
+from seg.formats import open_picture
 from seg.pairing import holds_pictures
 from seg.sources import guess_classes
 from seg.tablefiles import find_classes, read_classes, write_classes
@@ -56,7 +66,11 @@ def convert(data, out):
     def copy(job):
         split, name, image, label = job
         try:
-            shutil.copyfile(image, out / split / (name + image.suffix.lower()))
+            if file_of(image) != image:  # a page of a stack
+                picture = np.asarray(open_picture(image))
+                tifffile.imwrite(out / split / f'{name}.tif', picture, compression='zlib')
+            else:
+                shutil.copyfile(image, out / split / (name + suffix_of(image)))
         except OSError as e:
             raise not_written(out / split / name, e) from None
         if label:

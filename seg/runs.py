@@ -14,6 +14,7 @@ from seg.files import (
     InputError,
     check_target,
     copy_whole,
+    file_of,
     is_locked,
     read_json,
     remove_parts,
@@ -149,10 +150,10 @@ def check_data(run, data, changed=False):
 def _fingerprints(data):
     """{file: 'split size checksum'} of what a training learns from and is measured by."""
     files = {path: s for s in ('train', 'val') for p in data.splits.get(s, ()) for path in p}
-    real = [*{os.fspath(path) for path in files}]  # one file may hold many labels
+    real = [*{os.fspath(file_of(path)) for path in files}]  # one may hold many
     with ThreadPoolExecutor() as pool:
         sums = dict(zip(real, pool.map(_checksum, real)))
-    held = {str(path): f'{split} {sums[os.fspath(path)]}' for path, split in files.items()}
+    held = {str(path): f'{split} {sums[os.fspath(file_of(path))]}' for path, split in files.items()}
     classes = zlib.crc32(repr(data.classes).encode('utf-8', 'replace'))
     return held | {'the class table': f'- {classes:08x}'}
 

@@ -50,7 +50,18 @@ def file_name(*suffixes):
     return parse
 
 
+def saves(text):
+    """'colour,index' -> ('colour', 'index')."""
+    names = tuple(word.strip() for word in text.split(','))
+    if not {*names} <= {*SAVES}:
+        wanted = f'some of {",".join(SAVES)}'
+        raise argparse.ArgumentTypeError(f'expected {wanted}, got {text}')
+    return names
+
+
+saves.metavar = 'LIST'
 height_width.metavar = 'HxW'
+SAVES = ('colour', 'index', 'probability', 'overlay', 'objects')
 COUNT, STEPS, SHARE = number(int, 1, 1024), number(int, 1, 10**6), number(float, 0, 1)
 MODEL = file_name('.hdf5', '.h5', '.keras')
 LOSSES = ('categorical_crossentropy', 'binary_crossentropy', 'mse', 'rmse', 'focal', 'dice')
@@ -81,6 +92,7 @@ class Settings:
     classes: str = knob(None, 'FILE', 'name,r,g,b[,role] a line (default classes.csv by the data)')
     num_class: int = knob(None, number(int, 1, 255), 'classes, without a table; 1: one sigmoid')
     size: tuple = knob(None, height_width, "network's input (default the pictures' own size)")
+    crop: tuple = knob(None, height_width, 'learn by crops of it, of pictures at their own scale')
     resize: str = knob('pad', ('pad', 'stretch'), 'to --size: keep the aspect and pad, or stretch')
     seed: int = knob(1, number(int, 0, 2**32 - 1), 'of everything random')
 
@@ -118,9 +130,14 @@ class Settings:
 
     model: str = knob('camvid.hdf5', MODEL, 'copy of the best model', later=True)
     output: str = knob(None, 'FOLDER', "default the run's; of predict predicted/", later=True)
+    save: tuple = knob(('colour', 'overlay'), saves, f'of {",".join(SAVES)}', later=True)
     opacity: float = knob(0.5, SHARE, 'of the colours in overlays', later=True)
     side_by_side: bool = knob(False, bool, 'picture and mask instead of overlays', later=True)
     flip: bool = knob(False, bool, 'average with the mirrored picture: a bit better', later=True)
+    tile: tuple = knob(
+        None, height_width, 'paint pictures at their own scale, in tiles', later=True
+    )
+    overlap: int = knob(None, number(int, 0, 4096), 'of tiles, in pixels', later=True)
 
 
 FIELDS = {f.name: f for f in dataclasses.fields(Settings)}
@@ -142,7 +159,8 @@ def add_flags(parser, names):
             groups[title] = parser.add_argument_group(title)
         kind, text = f.metadata['kind'], f.metadata['help']
         if f.default is not None and kind is not bool:
-            text += f' (default {f.default})'
+            shown = ','.join(f.default) if isinstance(f.default, tuple) else f.default
+            text += f' (default {shown})'
         if kind is bool:
             options = {'action': argparse.BooleanOptionalAction}
         elif isinstance(kind, tuple):
@@ -172,7 +190,8 @@ def read_settings(path):
         if name in FLAGS and isinstance(value, bool):
             words.append(_flag(name, value))
         elif name in FLAGS and value is not None:
-            value = 'x'.join(map(str, value)) if isinstance(value, list) else value
+            words_in = ',' if FIELDS[name].metadata['kind'] is saves else 'x'
+            value = words_in.join(map(str, value)) if isinstance(value, list) else value
             words.append(f'{_flag(name)}={value}')
 
     class Parser(argparse.ArgumentParser):

@@ -30,25 +30,31 @@ def resize(array, size, resample):
 class SizeRule:
     """kind 'pad': scaled to fit into height x width, its aspect kept; the rest goes on with the
     picture's edge and has no class. 'stretch': scaled to it whatever the aspect. 'whole': the
-    training pictures have just that size; others are padded. Without height and width every
-    picture keeps its own size, padded to a multiple of STEP."""
+    training pictures have just that size; others are padded. 'tile': trained on crops of that size.
+    There, and without height and width, every picture keeps its own size, padded to a multiple of
+    STEP."""
 
     kind: str = 'pad'
     height: int | None = None
     width: int | None = None
 
+    @property
+    def fixed(self):
+        """Whether the network's input has one size."""
+        return bool(self.height and self.width and self.kind != 'tile')
+
     def input_size(self, shape):
         """(h, w) of the network's input for a picture of `shape`."""
-        if self.height and self.width:
+        if self.fixed:
             return self.height, self.width
         return tuple(-(-side // STEP) * STEP for side in shape[:2])
 
     def inner_size(self, shape):
         """(h, w) that the picture itself takes of that input, from its upper left corner."""
         height, width = self.input_size(shape)
-        if self.kind == 'stretch' and self.height and self.width:
+        if self.kind == 'stretch' and self.fixed:
             return height, width
-        scale = min(height / shape[0], width / shape[1]) if self.height and self.width else 1
+        scale = min(height / shape[0], width / shape[1]) if self.fixed else 1
         return tuple(max(1, round(side * scale)) for side in shape[:2])
 
     def _fit(self, array, resample, **padding):

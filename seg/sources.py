@@ -15,16 +15,20 @@ from PIL import Image
 
 from seg import classes as tables
 from seg import folders, layouts, readers
-from seg.files import PICTURES, InputError, list_pictures, split
+from seg.files import MANY, InputError, is_picture, list_pictures, split, suffix_of
+from seg.formats import BANDS, MAX_PIXELS, bands_of, open_picture, pages_of
 from seg.pairing import without_labels
 from seg.shapes import Drawn
-from seg.sizes import SizeRule
+from seg.sizes import STEP, SizeRule
 from seg.tablefiles import find_classes, read_classes
 
 FAST_LABELS = 500  # labels read before a training starts; each is checked again when it is used
 NUMBERS = {'index', 'grey', 'index x 255'}  # readings by which the order of classes counts
 KEPT_BYTES = 512 << 20  # of labels read then, which training need not decode again
-Glance = namedtuple('Glance', 'shape mode turned top digest cut')
+LARGE = 1 << 20  # pixels; of larger pictures, and of several sizes, a network learns by crops
+CROP = 384  # pixels a side, as many as CamVid's 360x480
+# shape (H, W); bands: with alpha; alpha: whether the last is said to be that
+Glance = namedtuple('Glance', 'shape mode turned top digest cut bands alpha')
 
 
 @dataclass(frozen=True)
@@ -106,6 +110,7 @@ def _find(settings):
         taken = {image for image, _ in splits['val']}
         splits['train'] = [pair for pair in splits.get('train', ()) if pair[0] not in taken]
     errors += _once_each(splits, notes)
+    errors += _pages(splits)
     other = found.layout != "CamVid's folders" and {*splits} in ({'val'}, {'test'})
     if other and any(label for _, label in sum(splits.values(), [])):
         (name,) = splits  # there is nothing else to learn from
@@ -138,15 +143,40 @@ def _once_each(splits, notes):
             splits[name] = kept
 
 
-def find_pictures(paths):
-    """Files, folders and globs -> picture files, without the labels among them; of the folder of a
-    data set its test pictures, or all. InputError for what matches none."""
+def _pages(splits):
+    """Puts the pages of stacks in the place of their files, picture and label alike; where a label
+    is one picture, the pages are its picture's bands. A line for each pair that fits neither."""
+    whole = False
+    for pairs in splits.values():
+        several = []
+        for image, label in pairs:
+            pages, labels = pages_of(image), pages_of(label) if label else []
+            if label and len(pages) != len(labels) and (len(labels) > 1 or len(pages) > BANDS):
+                line = f'{image}: {len(pages)} pages, but {label} has {len(labels)}'
+                yield f'{line}; make them the same'
+            whole |= label is not None and len(labels) == 1 < len(pages)
+            together = len(labels) <= 1 and (whole or len(pages) == 1)
+            several += [(image, label)] if together else zip(pages, labels or [None] * len(pages))
+        pairs[:] = several
+
+
+def find_pictures(paths, channels=3):
+    """Files, folders and globs -> picture files, or pages of them, without the labels among them;
+    of the folder of a data set its test pictures, or all. Pages as many as a network of more than
+    three channels has are bands. InputError for what matches none."""
+    found = [(file, pages_of(file)) for file in _find_files(paths)]
+    return [
+        page for file, pages in found for page in ([file] if len(pages) == channels > 3 else pages)
+    ]
+
+
+def _find_files(paths):
     found = []
     for path in map(Path, paths):
         if path.is_file():
             found.append(path)
             continue
-        inside = path.is_dir() and any(p.suffix.lower() in PICTURES for p in path.iterdir())
+        inside = path.is_dir() and any(map(is_picture, path.iterdir()))
         if path.is_dir() and not inside:
             try:
                 splits = layouts.find_layout(path).splits
@@ -217,18 +247,19 @@ def _look_at(path, label, whole):
     try:
         drawn = isinstance(path, Drawn)
         if drawn and not label and path.size:
-            return Glance(path.size, 'drawn', False, 0, '', False)
+            return Glance(path.size, 'drawn', False, 0, '', False, 1, False)
         if label or drawn:
             return readers.read_raw(path)
-        picture = readers.open_picture(path, decode=whole)
+        picture = open_picture(path, decode=whole)
         turned = picture.info['turned']
         swap = turned > 4 and not whole and picture.format != 'TIFF'  # Pillow has swapped that one
         shape = picture.size if swap else picture.size[::-1]
-        deep = whole and readers.is_deep(picture.mode)
-        top = float(readers.deep_values(picture, path).max()) if deep else 0
-        digest = hashlib.sha1(picture.tobytes()).hexdigest() if whole else ''
+        small = whole and shape[0] * shape[1] <= MAX_PIXELS
+        digest = hashlib.sha1(picture.tobytes()).hexdigest() if small else str(path)
         cut = picture.mode in ('RGB', 'RGBA') and ';16' in picture.info['rawmode']
-        return Glance(shape, picture.mode, turned > 1, top, digest, cut)
+        deep = small and readers.is_deep(picture.mode)
+        top = float(readers.deep_values(picture, path).max()) if deep else 0
+        return Glance(shape, picture.mode, turned > 1, top, digest, cut, *bands_of(picture))
     except InputError as e:
         return str(e)
 
@@ -340,25 +371,79 @@ def _decide_classes(settings, data, found):
     return table, how
 
 
-def _decide_pictures(settings, data):
-    """{'rule', 'channels', 'intensity'} of the images; of more than 8 bits the (low, high) of all
-    values but for a few at either end."""
-    images, rule, intensity = data.seen(0), None, readers.EIGHT_BITS
-    sizes = {g.shape for g in images.values()}
+def _decide_rule(settings, data):
+    """The SizeRule of the images; None where there is none, or no network takes them."""
+    sizes = {g.shape for g in data.seen(0).values()}
+    if settings.crop and settings.size:
+        raise InputError('--crop and --size: expected one of them, crops or resized pictures')
+    if settings.crop:
+        return SizeRule('tile', *(-(-side // STEP) * STEP for side in settings.crop))
     if settings.size:
-        rule = SizeRule(settings.resize, *settings.size)
         high, wide = settings.size
         if sizes and all((h - w) * (high - wide) < 0 for h, w in sizes):
             h, w = next(iter(sizes))
             line = f'--size {high}x{wide} is {high} high and {wide} wide, but pictures are {h}x{w}'
             data.warnings.append(f'{line}: --size {wide}x{high}, if width came first')
-    elif len(sizes) == 1:
-        h, w = sizes.pop()
-        rule = SizeRule('whole', h, w)
-        if not 16 <= min(h, w) <= max(h, w) <= 8192:
-            found = f'pictures are {h}x{w} pixels; a network takes sides of 16 to 8192'
+        return SizeRule(settings.resize, *settings.size)
+    if not sizes:
+        return None
+    (h, w), (most_h, most_w) = min(sizes, key=min), max(sizes, key=max)
+    if len(sizes) == 1 and h * w <= LARGE:
+        if min(h, w) < 16:
+            found = f'pictures are {h}x{w} pixels; a network takes sides of 16 or more'
             data.errors.append(f'{found}: add --size, as --size 256x256')
-    grey = images and all(Image.getmodebase(g.mode) == 'L' for g in images.values())
+        return SizeRule('whole', h, w)
+    side = np.median([min(size) for size in sizes]) // STEP * STEP
+    side = int(min(max(side, 2 * STEP), CROP))
+    found = f'pictures of {h}x{w}' + f' to {most_h}x{most_w}' * (len(sizes) > 1)
+    how = f'learned by crops of {side}x{side} at their own scale, painted whole or in tiles'
+    data.notes.append(f'{found}: {how}; --crop names another size, --size resizes them instead')
+    return SizeRule('tile', side, side)
+
+
+def _is_alpha(path):
+    """Whether the last band is what it is said to be: opaque or clear nearly everywhere. GDAL and
+    tifffile call any fourth band alpha, such as near infrared."""
+    last = np.asarray(open_picture(path))[..., -1]
+    return np.isin(last, (0, np.iinfo(last.dtype).max)).mean() > 0.95
+
+
+def _decide_bands(data):
+    """How many channels the images have: bands, without alpha where that is one."""
+    images = data.seen(0)
+    said = [p for p, g in images.items() if g.alpha and g.mode != 'LA' and suffix_of(p) in MANY]
+    try:
+        bands = said and not all(map(_is_alpha, said[:: -(-len(said) // 8)]))
+    except InputError:  # a damaged one is named elsewhere
+        bands = False
+    found = {}
+    for path, g in images.items():
+        found.setdefault(g.bands - (g.alpha and not bands), path)
+    if {*found} <= {1, 3}:
+        return max(found, default=3)
+    if len(found) > 1:
+        (few, a), (many, b) = sorted(found.items())[:2]
+        data.errors.append(f'{a}: {few} bands, but {b} has {many}; save all of them alike')
+    return max(found)
+
+
+def _range_of(values, axis):
+    """(low, high) of values (n, bands), of all or, with axis 0, of each band: that of 10, 12, 14 or
+    16 bits which they fill, else what all but a few at either end lie in."""
+    low, high = np.percentile(values, (0.5, 99.5), axis)
+    if axis is None and values.min() >= 0 and (values % 1 == 0).all():
+        for top in (2**bits - 1 for bits in (10, 12, 14, 16)):
+            if 0.98 * top <= values.max() <= top and high > top / 4:
+                return 0.0, float(top)
+    ends = low.tolist(), np.maximum(high, low + 1e-6).tolist()
+    return tuple(tuple(end) if isinstance(end, list) else end for end in ends)
+
+
+def _decide_pictures(settings, data):
+    """{'rule', 'channels', 'intensity'} of the images; of more than 8 bits the (low, high) of all
+    values but for a few at either end, of each band by itself where they are no colours."""
+    images, intensity = data.seen(0), readers.EIGHT_BITS
+    channels = _decide_bands(data)
     cut = [p for p, g in images.items() if g.cut]
     if cut and np.percentile(readers.viewable(cut[0]), 99.5) < 64:
         line = '16 bits a colour, of which 8 are read, and too dark for them'
@@ -371,13 +456,14 @@ def _decide_pictures(settings, data):
         samples = []
         for path in deep[:: -(-len(deep) // 32)]:  # at most 32 pictures, 100,000 values of each
             try:
-                values = readers.deep_values(readers.open_picture(path), path).ravel()
-                samples.append(values[:: -(-len(values) // 100_000)])
+                samples.append(readers.sample(path, 100_000))
             except InputError as e:
                 data.errors.append(str(e))
-        low, high = np.percentile(np.concatenate(samples or [[0]]), (0.5, 99.5))
-        intensity = float(low), float(max(high, low + 1e-6))
-    return {'rule': rule, 'channels': 1 if grey else 3, 'intensity': intensity}
+        values = np.concatenate(
+            [s for s in samples if s.shape[1] == samples[0].shape[1]] or [[[0]]]
+        )
+        intensity = _range_of(values, 0 if channels not in (1, 3) else None)
+    return {'channels': channels, 'intensity': intensity, 'rule': _decide_rule(settings, data)}
 
 
 def _refuse_others(settings, found, classes):

@@ -20,7 +20,7 @@ from seg.classes import (
     numbered_classes,
     shown,
 )
-from seg.files import PICTURES, InputError
+from seg.files import InputError, is_picture
 
 CLASS_FILES = ('classes.csv', 'class_dict.csv', 'label_colors.txt', 'labelmap.txt')
 CLASS_FILES += ('class_names.txt', 'labels.txt', 'obj.names', 'codes.txt', '_classes.csv')
@@ -51,7 +51,7 @@ def find_classes(*folders):
                 names = read_classes(path).names
             except InputError:
                 continue
-            if any(Path(name).suffix.lower() in PICTURES for name in names):  # a list of files
+            if any(map(is_picture, names)):  # a list of files
                 continue
         return path
     return None

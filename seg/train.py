@@ -1,5 +1,6 @@
 """The fit and its callbacks: validation, best model, TensorBoard, resume, guards, time estimate."""
 
+import dataclasses
 import json
 import math
 import os
@@ -22,7 +23,6 @@ from seg.files import InputError, whole_file
 from seg.losses import compile_model, make_loss, one_hot
 from seg.modelfile import ModelCheckpoint, load_weights, plain_network, save_model
 from seg.predict import Job, paint
-from seg.readers import to_bytes
 from seg.runs import BEST, STATE, damaged, keep, publish, read_progress, write_settings
 from seg.settings import Settings, read_settings
 from seg.speed import make_optimizer
@@ -128,7 +128,8 @@ class Validation(keras.callbacks.Callback):
         loss = make_loss(loss, self.classes, n, activation, balance, on_logits=False)
         self.loss = lambda label, output: loss(np.asarray(one_hot(label, n)), output)
         if keras.backend.backend() == 'tensorflow':  # as a graph in half the time
-            self.loss = tf.function(lambda label, output: loss(one_hot(label, n), output))
+            graph = tf.function(reduce_retracing=True)
+            self.loss = graph(lambda label, output: loss(one_hot(label, n), output))
         # Evenly over the set: neighbouring frames of a video look alike.
         self.places = {int(i) for i in np.linspace(0, len(pairs) - 1, shown).round()}
         self.counts, self.shown = None, []
@@ -136,25 +137,36 @@ class Validation(keras.callbacks.Callback):
     def on_epoch_end(self, epoch, logs=None):
         if any(layer.compute_dtype != 'float32' for layer in self.model.layers):
             self.plain.set_weights(self.model.get_weights())
-        held, losses = {}, []
+        held, losses, plain = {}, [], self.plain
+        s = dataclasses.replace(self.guard.settings, flip=False)
 
         def read(i):
-            image, held[i] = self.pairs[i]
+            image, label = self.pairs[i]
+            held[i] = np.asarray(label)
             return image
 
+        def part(i, rows, columns, output):  # of a picture that is painted in tiles
+            label = held[i][rows, columns]
+            losses.append((float(self.loss(label[None], output[None])), label.size / held[i].size))
+
         numbered = enumerate(self.pairs.pairs)
-        jobs = [Job(image, partial(read, i), None, label) for i, (image, label) in numbered]
+        jobs = [
+            Job(image, partial(read, i), None, label, partial(part, i))
+            for i, (image, label) in numbered
+        ]
         self.counts, self.shown = 0, []
-        for i, painted in enumerate(paint(self.plain, jobs)):
+        for i, painted in enumerate(paint(plain, jobs, s)):
             self.guard.stop_if_asked()
             truth = held.pop(i)
             self.counts = self.counts + metrics.confusion(truth, painted.index, self.classes)
-            label = self.plain.about.rule.label(truth)
-            losses.append(float(self.loss(label[None], painted.output[None])))
+            if painted.output is not None:
+                label = plain.about.rule.label(truth)
+                losses.append((float(self.loss(label[None], painted.output[None])), 1))
             if i in self.places:
-                self.shown.append((to_bytes(painted.image), truth, painted.index))
+                image = report.as_rgb(painted.image[:, :])
+                self.shown.append((image, truth, painted.index))
         scores = metrics.scores(self.counts)
-        logs['val_loss'] = float(np.mean(losses))
+        logs['val_loss'] = float(sum(loss * share for loss, share in losses) / len(jobs))
         logs['val_accuracy'], logs['val_miou'] = scores['accuracy'], scores['miou']
 
 
@@ -301,7 +313,7 @@ class Board(keras.callbacks.TensorBoard):
         with self._val_writer.as_default():
             for place, (image, truth, index) in enumerate(self.validation.shown):
                 maps = [indices_to_colours(x, classes) for x in (truth, index)]
-                picture = report.side_by_side(np.broadcast_to(image, maps[0].shape), *maps)
+                picture = report.side_by_side(image, *maps)
                 tf.summary.image(f'image, truth, prediction {place + 1}', picture[None], epoch)
             for i, iou in zip(classes.scored, metrics.scores(counts)['iou']):
                 if not np.isnan(iou):

@@ -9,9 +9,9 @@ from functools import cached_property
 from pathlib import Path
 
 from seg import tablefiles
-from seg.files import PICTURES, InputError
+from seg.files import InputError, is_picture
+from seg.formats import open_picture
 from seg.pairing import split_in, split_of
-from seg.readers import open_picture
 
 # splits: {name: [(image path, label path or Drawn)]}; legend: of what is drawn
 FIELDS = 'layout why splits classes classes_from errors warnings notes legend'
@@ -111,7 +111,7 @@ class Tree:
 
     @cached_property
     def pictures(self):
-        return self._of(*PICTURES)
+        return [*filter(is_picture, self.files)]
 
     @cached_property
     def texts(self):

@@ -834,10 +834,14 @@ def test_help_and_mistakes_need_no_tensorflow():
     assert done.stdout.strip() == '[]'
 
 
-class Stub:
-    """Ten drawn pairs, as datapre.Pairs gives them."""
+class Stub(datapre.Pairs):
+    """Ten drawn pairs."""
 
     rule, data, dtype = SizeRule('whole', 24, 32), SimpleNamespace(channels=3), np.uint8
+    cropped = False
+
+    def __init__(self):
+        pass
 
     def __len__(self):
         return 10

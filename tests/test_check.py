@@ -334,7 +334,6 @@ WARNED = {
     'CMYK images': (each_image(lambda p: p.convert('CMYK'), '.jpg'), FIVE, ['CMYK', '0.jpg']),
     'RGBA images': (each_image(lambda p: p.convert('RGBA')), FIVE, ['alpha']),
     'EXIF upside down': (turned_square, FIVE, ['EXIF', 'train/1.jpg']),
-    'three sizes': (three_sizes, FIVE, ['3 sizes', '--size 48x64']),
     'palette without a table': (
         drawn(lambda i: palette_picture(scene(seed=i), FIVE.colours)),
         None,
@@ -376,11 +375,13 @@ def test_junk_beside_the_data_is_passed_over(tmp_path):
     assert result['fit'] and result['warnings'] == []
 
 
-def test_three_sizes_stop_training_unless_resized(tmp_path):
+def test_three_sizes_are_learned_by_crops_unless_resized(tmp_path):
     three_sizes(tmp_path)
-    with pytest.raises(InputError, match='--size'):
-        check(tmp_path, FIVE, fast=True)
-    assert check(tmp_path, FIVE, fast=True, size=(48, 64))['fit']
+    r = check(tmp_path, FIVE, fast=True)
+    assert r['fit'] and r['input']['crops'] and r['input']['size'] == '64x64'
+    assert any('32x32 to 64x64' in line and '--size' in line for line in r['notes'])
+    r = check(tmp_path, FIVE, fast=True, size=(48, 64))
+    assert r['fit'] and not r['input']['crops']
 
 
 def test_the_fast_check_reads_a_sample(tmp_path, monkeypatch):
@@ -415,12 +416,13 @@ def test_what_the_network_will_get_is_told(tmp_path):
     folder = write_set(tmp_path / 'a')
     r = look(folder, FIVE)
     assert r['layout'] == "CamVid's folders" and r['formats'] == {'grey': 'index'}
-    assert r['input'] == {'size': '48x64', 'channels': 3, 'intensity': (0, 255)}
+    expected = {'size': '48x64', 'crops': False, 'channels': 3, 'intensity': (0, 255)}
+    assert r['input'] == expected
     assert 'network input: 48x64, 3 channels, values 0 to 255' in format_check(r)
     assert look(folder, FIVE, size=(32, 96))['input']['size'] == '32x96'
     three_sizes(folder)
     r = look(folder, FIVE)
-    assert r['input']['size'] is None and 'network input: as --size says' in format_check(r)
+    assert 'network input: crops of 64x64' in format_check(r)
     each_image(lambda p: deep(p).point(lambda v: v + 100), where='*[nl]')(tmp_path / 'b')
     r = look(tmp_path / 'b', FIVE)
     low, high = r['input']['intensity']

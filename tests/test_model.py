@@ -80,7 +80,7 @@ def test_he_initialisation():
         dict(input_size=(15, 32, 3)),
         dict(fusion='sum'),
         dict(stride=3),
-        dict(input_size=(None, None, 3)),
+        dict(input_size=(None, 32, 3)),
         dict(loss='huber'),
     ],
 )

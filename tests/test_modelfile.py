@@ -451,7 +451,7 @@ def test_twelve_or_thirteen_channels_of_somebody_are_not_camvids(tmp_path, n):
 @pytest.mark.parametrize(
     'build',
     [
-        lambda: (keras.Input((16, 16, 4)), lambda x: keras.layers.Conv2D(3, 1)(x)),
+        lambda: (keras.Input((16, 16, 17)), lambda x: keras.layers.Conv2D(3, 1)(x)),
         lambda: (keras.Input((16, 16, 3)), lambda x: keras.layers.Flatten()(x)),
         lambda: (keras.Input((16,)), lambda x: keras.layers.Dense(3)(x)),
         lambda: (

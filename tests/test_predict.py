@@ -11,9 +11,10 @@ from model import unet
 from seg import predict
 from seg.classes import CAMVID, TWO_CLASSES
 from seg.files import InputError, unique_names
+from seg.masks import Masks
 from seg.metrics import confusion, evaluate_masks, scores
 from seg.modelfile import About
-from seg.predict import Masks, Score, jobs_of, paint
+from seg.predict import Score, jobs_of, paint
 from seg.readers import read_raws, recognise
 from seg.report import Report
 from seg.scenes import draw_scene
@@ -43,14 +44,14 @@ def pairs(tmp_path):
 
 def predictions(model, files, flip=False):
     """(file, image, index) of each."""
-    for painted in paint(model, jobs_of(model, [(f, None) for f in files]), flip):
+    for painted in paint(model, jobs_of(model, [(f, None) for f in files]), Settings(flip=flip)):
         yield painted.job.file, painted.image, painted.index
 
 
 def evaluate(model, pairs, flip=False, each=None):
     formats = recognise(read_raws([label for _, label in pairs]), model.about.classes)[0]
     score = Score(model.about.classes, each)
-    predict.run(model, jobs_of(model, pairs, formats), [score], flip)
+    predict.run(model, jobs_of(model, pairs, formats), [score], Settings(flip=flip))
     return score.counts, scores(score.counts)
 
 

@@ -29,7 +29,7 @@ from seg.report.pictures import (
 
 __all__ = ['Report', 'confusion_figure', 'curves_figure', 'to_array', 'to_png', 'to_svg']
 __all__ += ['error_map', 'legend', 'overlay', 'preview_page', 'save_picture', 'side_by_side']
-__all__ += ['to_name']
+__all__ += ['as_rgb', 'to_name']
 
 
 class Report:

@@ -9,7 +9,7 @@ from PIL import Image, ImageDraw, ImageFont, PngImagePlugin
 
 from seg.classes import indices_to_colours
 from seg.files import MARK, whole_file
-from seg.readers import viewable
+from seg.readers import to_rgb, viewable
 
 WRONG, IGNORED = (255, 122, 40), (128, 128, 128)  # error map
 
@@ -119,6 +119,5 @@ def error_map(image, truth, index, table):
 
 
 def as_rgb(image):
-    """A picture, uint8 (H, W), (H, W, 1), (H, W, 3) or a path, as uint8 (H, W, 3)."""
-    image = viewable(image) if isinstance(image, (str, Path)) else np.asarray(image)
-    return np.ascontiguousarray(np.broadcast_to(np.atleast_3d(image), (*image.shape[:2], 3)))
+    """A picture, uint8 or uint16 (H, W) or (H, W, C), or a path, as uint8 (H, W, 3)."""
+    return viewable(image) if isinstance(image, (str, Path)) else to_rgb(np.asarray(image))

@@ -1,0 +1,188 @@
+"""Large pictures: tiles against the whole, cost and memory of a picture of 600 megapixels, crops.
+
+    python bench/large.py agree MODEL [TILE [OVERLAP]]
+    python bench/large.py predict MODEL [REPEATS]
+    python bench/large.py crops [FOLDER]
+
+agree: a picture of 1536x2048 made of drawn scenes, painted whole and in tiles: share of pixels of
+the interior (64 from the edge) whose class is the same, near the seams and elsewhere.
+predict: a drawn TIFF of 20,000x30,000 pixels: seconds a megapixel against painting a picture of one
+megapixel whole, alternating with five parts of the large one, medians; then the whole command, its
+time and peak memory.
+crops: pairs a second of crops of 256x256 from sixty drawn pictures of 6000x4000 (in FOLDER, made
+where it is not there) against those from sixty of 360x480, alternating, medians; and peak memory of
+a training of 50 steps on the large ones.
+"""
+
+import os
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '3')
+ROOT = Path(__file__).parents[1]
+sys.path.insert(0, str(ROOT))
+
+import numpy as np
+import tifffile
+from PIL import Image
+
+from seg.scenes import draw_scene
+
+
+def mosaic(height, width, seed=0, cell=(500, 750), kinds=12):
+    """(image, label) of drawn scenes side by side."""
+    drawn = [draw_scene(seed * kinds + i, cell) for i in range(kinds)]
+    pick = np.random.default_rng(seed)
+    down, across = -(-height // cell[0]), -(-width // cell[1])
+    grid = pick.integers(0, kinds, (down, across))
+    return [
+        np.vstack([np.hstack([drawn[k][side] for k in row]) for row in grid])[:height, :width]
+        for side in (0, 1)
+    ]
+
+
+def network(path):
+    from seg.modelfile import at_any_size, load_model
+
+    model = load_model(path)
+    return at_any_size(model) if model.about.rule.fixed else model
+
+
+def index(model, image, tile, overlap=None):
+    from seg.predict import Job, paint
+    from seg.settings import Settings
+
+    job = Job(Path('x'), lambda: image, None, None)
+    [painted] = paint(model, [job], Settings(tile=tile, overlap=overlap))
+    return painted.index
+
+
+def agree(path, tile=None, overlap=None):
+    from seg.tiles import Canvas, fields, plan
+
+    model, image = network(path), mosaic(1536, 2048)[0]
+    tile, overlap = tile and (int(tile),) * 2, overlap and int(overlap)
+    tile, overlap = plan(model, tile, overlap)
+    if tile[0] >= 1536:
+        tile = 1024, 1024
+    differ = index(model, image, (2048, 2048)) != index(model, image, tile, overlap)
+    canvas = Canvas(image.shape, tile, overlap, None)
+    near = np.zeros(differ.shape, bool)
+    for axis, parts in enumerate(canvas.parts):
+        for first, _, _ in parts[1:]:
+            near[(slice(None),) * axis + (slice(max(first - 16, 0), first + 48),)] = True
+    inner = slice(64, -64), slice(64, -64)
+    differ, near = differ[inner], near[inner]
+    print(f'reach {max(far for _, far, _ in fields(model)):.0f}, {len(canvas)} tiles of', end=' ')
+    print(f'{canvas.sides[0]}x{canvas.sides[1]}, overlap {overlap}:', end=' ')
+    print(f'{100 * (1 - differ.mean()):.3f} % equal; differ near seams', end=' ')
+    print(f'{100 * differ[near].mean():.3f} %, elsewhere {100 * differ[~near].mean():.3f} %')
+
+
+def large_tiff(path, height=20_000, width=30_000):
+    values = tifffile.memmap(path, shape=(height, width, 3), dtype=np.uint8, photometric='rgb')
+    for y in range(0, height, 500):
+        values[y : y + 500] = mosaic(500, width, y // 500 % 4)[0]
+    values.flush()
+
+
+def predict(path, repeats=5):
+    from seg.readers import Picture
+    from seg.tiles import plan
+
+    model = network(path)
+    print('tiles', plan(model))
+    with tempfile.TemporaryDirectory() as folder:
+        large_tiff(Path(folder, 'large.tif'))
+        picture = Picture(Path(folder, 'large.tif'))
+        one, times = picture[0:1024, 0:1024], {'whole': [], 'tiles': []}
+        for i in range(-1, int(repeats)):  # once to warm up
+            start = time.perf_counter()
+            index(model, one, (1024, 1024))
+            middle = time.perf_counter()
+            part = picture[i % 3 * 4000 : i % 3 * 4000 + 4500, 6000:12000]
+            begun = time.perf_counter()
+            index(model, part, None)
+            if i >= 0:
+                times['whole'].append((middle - start) / one.shape[0] / one.shape[1] * 1e6)
+                seconds = time.perf_counter() - begun
+                times['tiles'].append(seconds / part.shape[0] / part.shape[1] * 1e6)
+        whole, tiles = (float(np.median(t)) for t in times.values())
+        print(f's a megapixel: {whole:.3f} whole, {tiles:.3f} in tiles, {tiles / whole:.2f} times')
+        command = ['main.py', 'predict', f'{folder}/large.tif', '--model', path]
+        start = time.perf_counter()
+        subprocess.run(
+            [sys.executable, ROOT / command[0], *command[1:], '--output', f'{folder}/out'],
+            check=True,
+            stdout=subprocess.DEVNULL,
+        )
+        seconds = time.perf_counter() - start
+        peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1e6
+        print(
+            f'the command: {seconds:.0f} s, {seconds / 600:.3f} s a megapixel, peak {peak:.2f} GB'
+        )
+
+
+def write_set(folder, n, size):
+    for part in ('images', 'labels'):
+        (folder / part).mkdir(parents=True)
+    for i in range(n):
+        image, label = mosaic(*size, i % 20)
+        Image.fromarray(np.roll(image, i, 1)).save(folder / f'images/{i}.png', compress_level=1)
+        Image.fromarray(np.roll(label, i, 1)).save(folder / f'labels/{i}.png', compress_level=1)
+
+
+def crops(folder=None, repeats=5):
+    with tempfile.TemporaryDirectory() as own:
+        large, small = Path(folder or own, 'large'), Path(folder or own, 'small')
+        if not large.exists():
+            write_set(large, 60, (4000, 6000))
+            write_set(small, 60, (360, 480))
+        flags = '--crop 256x256 --preset fast --num-class 13'.split()
+        if folder is None or repeats:
+            speed(large, small, own, repeats)
+        start = time.perf_counter()
+        train = ['train', '--data', large, *flags, '--steps', '25', '--epochs', '2']
+        subprocess.run(
+            [sys.executable, ROOT / 'main.py', *train, '--val-split', '0.02'],
+            check=True,
+            cwd=own,
+            stdout=subprocess.DEVNULL,
+        )
+        peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1e6
+        print(f'training: peak {peak:.2f} GB, {time.perf_counter() - start:.0f} s')
+
+
+def speed(large, small, own, repeats):
+    from datapre import Stream, read_pairs
+    from main import PRESETS
+    from seg.settings import Settings
+    from seg.sources import load
+
+    streams = {}
+    for place in (large, small):
+        settings = Settings(**PRESETS['fast'] | dict(data=str(place), crop=(256, 256)))
+        start = time.perf_counter()
+        data = load(settings)
+        batches = Stream(read_pairs(data, own)[0], settings, len(data.classes)).batches()
+        streams[place.name] = iter(batches)
+        print(f'{place.name}: ready after {time.perf_counter() - start:.0f} s', flush=True)
+    times = {name: [] for name in streams}
+    for i in range(-2, repeats):
+        for name, batches in streams.items():
+            start = time.perf_counter()
+            for _ in range(100):
+                next(batches)
+            if i >= 0:
+                times[name].append(200 / (time.perf_counter() - start))
+    rates = {name: float(np.median(t)) for name, t in times.items()}
+    print({name: round(rate) for name, rate in rates.items()}, 'pairs a second', end=', ')
+    print(f'{rates["large"] / rates["small"]:.2f}')
+
+
+if __name__ == '__main__':
+    {'agree': agree, 'predict': predict, 'crops': crops}[sys.argv[1]](*sys.argv[2:])

@@ -1,0 +1,271 @@
+"""What `predict` writes of each picture: colours, indices, probabilities, overlays, objects.
+
+A stack goes out as a stack, NIfTI and DICOM in their own format with their geometry, a GeoTIFF with
+its place on earth; every other picture as PNG.
+"""
+
+import csv
+import gzip
+import hashlib
+import math
+import os
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import tifffile
+from PIL import Image
+
+from seg import report
+from seg.classes import indices_to_colours
+from seg.files import (
+    MANY,
+    MARK,
+    InputError,
+    file_of,
+    folders_of,
+    is_ours,
+    make_folder,
+    refuse_folder,
+    refuse_foreign,
+    suffix_of,
+    unique_names,
+    whole_file,
+)
+from seg.formats import MAX_PIXELS, open_picture
+from seg.settings import SAVES
+from seg.shapes import GROUNDS
+from seg.tiles import OnDisk
+
+OURS = f'{MARK} mask'  # see files.MARKS
+GEO = (33550, 33922, 34264, 34735, 34736, 34737, 42113)  # tags: where on earth, and no data
+LARGE = MAX_PIXELS  # masks of more are TIFF, which is written in parts
+SHOWN = 4096  # pixels a side of an overlay, at most
+COLUMNS = 'picture class area row column top left bottom right'.split()  # see files.MARKS
+
+
+class Masks:
+    """Writes to a folder what settings.save names: <name>.png colour masks; index/<name>.png, grey
+    levels that are class indices; probability/<name>.npz, float16 (H, W, classes); overlay/<name>.
+    jpg with a legend, or side-by-side/; objects.csv, a row for each connected region of a class.
+
+    Where two pictures have one name, the second's is <name>-2, also when the first was painted
+    earlier: a mask tells by a text chunk which picture it is of. files: all that will come, pages
+    of a stack in their order; read: more folders that are only read.
+    Raises: InputError where the folder cannot be written, pictures are read there, or this program
+        did not write what is there.
+    """
+
+    def __init__(self, folder, files, classes, settings, read=()):
+        self.folder, self.classes, self.settings = Path(folder), classes, settings
+        self.left, self.pages, self.objects = Counter(map(file_of, files)), {}, []
+        sources = [*self.left]
+        stacks = {file_of(file) for file in files} - {*files}
+        self.suffix = {source: _suffix(source, source in stacks) for source in sources}
+        self.names = dict(zip(sources, unique_names(sources, self._occupied)))
+        again = [f'{f} as {name}' for f, name in self.names.items() if name != _stem(f)]
+        if again:
+            more = f' and {len(again) - 5} more' * (len(again) > 5)
+            print(f'Pictures of the same name, written as another: {", ".join(again[:5])}{more}')
+        for place in places(folder, settings):
+            for source, name in self.names.items():
+                end = {'overlay': '.jpg', 'side-by-side': '.jpg', 'probability': '.npz'}
+                end = end.get(place.name if place != self.folder else '', self.suffix[source])
+                refuse_foreign(place / f'{name}{end}')
+        if 'objects' in settings.save:
+            refuse_foreign(self.folder / 'objects.csv')
+        make_folders(folder, settings, [*folders_of(files), *read])
+
+    @property
+    def shown(self):
+        return self.folder / ('side-by-side' if self.settings.side_by_side else 'overlay')
+
+    def _occupied(self, name, file):
+        mask = self.folder / f'{name}{self.suffix[file]}'
+        if mask.suffix != '.png' or not mask.exists() or not is_ours(mask):
+            return False
+        with Image.open(mask) as picture:
+            return picture.info.get('Source') not in (None, _source(file))
+
+    def __call__(self, painted):
+        source = file_of(painted.job.file)
+        if source not in self.names:  # one that is scored only
+            return
+        name, save = self.names[source], self.settings.save
+        if painted.job.file != source:
+            name += painted.job.file.stem.removeprefix(_stem(source))
+        if 'overlay' in save:
+            self._overlay(painted, name)
+        if 'probability' in save:
+            path = self.folder / 'probability' / f'{name}.npz'
+            values = {OURS: str(source), 'classes': np.array(self.classes.names)}
+            with whole_file(path, durable=False) as beside:
+                np.savez_compressed(beside, **values, probability=painted.output)
+        if 'objects' in save:
+            if isinstance(painted.index, OnDisk):
+                raise InputError(f'{source}: too large for objects; leave them out of --save')
+            self.objects += _objects(name, np.asarray(painted.index), self.classes)
+        self.left[source] -= 1
+        pages = self.pages.setdefault(source, [])
+        pages.append(painted.index)
+        if self.left[source] == 0:
+            self._write(source, self.pages.pop(source))
+
+    def _write(self, source, pages):
+        name, suffix = self.names[source], self.suffix[source]
+        for kind in ('colour', 'index'):
+            if kind not in self.settings.save:
+                continue
+            path = (self.folder if kind == 'colour' else self.folder / 'index') / f'{name}{suffix}'
+            if suffix == '.png':
+                index = pages[0]
+                picture = indices_to_colours(index, self.classes) if kind == 'colour' else index
+                report.save_picture(picture, path, _source(source))
+                continue
+            write = {'.tif': _tiff, '.dcm': _dicom}.get(suffix, _nifti)
+            with whole_file(path, durable=False) as beside:
+                write(beside, source, pages, self.classes.palette if kind == 'colour' else None)
+
+    def _overlay(self, painted, name):
+        height, width = painted.index.shape
+        step = -(-max(height, width) // SHOWN)
+        band = -(-1024 // step) * step if step > 1 else height  # of files in strips or tiles
+        image, index = (
+            np.concatenate(
+                [x[y : y + band, 0:width][::step, ::step] for y in range(0, height, band)]
+            )
+            for x in (painted.image, painted.index)
+        )
+        rgb = report.as_rgb(image)
+        if self.settings.side_by_side:
+            picture = report.side_by_side(rgb, indices_to_colours(index, self.classes))
+        else:
+            picture = report.overlay(rgb, index, self.classes, self.settings.opacity)
+        named = report.to_name(index, self.classes)
+        picture = np.vstack([picture, report.legend(self.classes, picture.shape[1], named)])
+        report.save_picture(picture, self.shown / f'{name}.jpg')
+
+    def finish(self):
+        """Write what is of all pictures."""
+        if 'objects' in self.settings.save:
+            with whole_file(self.folder / 'objects.csv', durable=False) as beside:
+                with open(beside, 'w', encoding='utf-8-sig', newline='') as f:  # Excel's, too
+                    csv.writer(f).writerows([COLUMNS, *self.objects])
+
+
+def _stem(file):
+    return file.name[: len(file.name) - len(suffix_of(file))]
+
+
+def _source(file):
+    """What a mask says of the picture that it is of: a hash of its path."""
+    return hashlib.sha1(os.fsencode(Path(file).resolve())).hexdigest()
+
+
+def _suffix(file, stack):
+    """How the masks of a picture's file end."""
+    suffix = suffix_of(file)
+    if suffix in ('.nii', '.nii.gz', '.dcm'):
+        return suffix
+    if suffix in MANY and not stack:
+        try:
+            width, height = open_picture(file, decode=False).size
+            stack = width * height > LARGE
+            if not stack and suffix != '.npy':
+                with tifffile.TiffFile(file) as tiff:
+                    stack = GEO[3] in tiff.pages.first.tags
+        except Exception:  # whoever reads it says so
+            pass
+    return '.tif' if stack else '.png'
+
+
+def _objects(name, index, classes):
+    """Rows of objects.csv of a label map: connected regions (8 neighbours) of each class but the
+    background."""
+    from skimage.measure import label, regionprops
+
+    rows = []
+    for c in classes.scored:
+        if classes.names[c].casefold() in GROUNDS or not (index == c).any():
+            continue
+        for region in regionprops(label(index == c)):
+            place = [f'{value:.1f}' for value in region.centroid]
+            rows.append([name, classes.names[c], int(region.area), *place, *region.bbox])
+    return rows
+
+
+def _tiff(path, source, pages, palette):
+    """Pages as one TIFF, with the place on earth that its source has; in colours by a palette."""
+    tags = []
+    if suffix_of(source) in ('.tif', '.tiff'):
+        with tifffile.TiffFile(source) as tiff:
+            held = tiff.pages.first.tags
+            tags = [(t.code, t.dtype, t.count, t.value, True) for c in GEO if (t := held.get(c))]
+    how = dict(software=OURS, compression='zlib', metadata=None)
+    how['photometric'] = 'minisblack' if palette is None else 'palette'
+    if palette is not None:
+        how['colormap'] = palette.T.astype(np.uint16) * 257
+    large = math.prod(pages[0].shape) * len(pages) > 1 << 31
+    with tifffile.TiffWriter(path, bigtiff=large) as out:
+        for index in pages:
+            if not isinstance(index, OnDisk):
+                out.write(index, extratags=tags, **how)
+                continue
+            h, w = index.shape
+            cells = (
+                index[y : min(y + 512, h), x : min(x + 512, w)]
+                for y in range(0, h, 512)
+                for x in range(0, w, 512)
+            )
+            out.write(cells, shape=(h, w), dtype=np.uint8, tile=(512, 512), extratags=tags, **how)
+
+
+def _nifti(path, source, pages, palette):
+    """Slices as a volume with the source's affine and spacing."""
+    import nibabel
+
+    before = nibabel.load(source)
+    header = before.header.copy()
+    header.set_data_dtype(np.uint8)
+    header['descrip'], header['cal_min'], header['cal_max'] = OURS.encode(), 0, 0
+    header.set_slope_inter(1, 0)
+    volume = np.stack(pages, -1).swapaxes(0, 1)
+    content = nibabel.Nifti1Image(volume, before.affine, header).to_bytes()
+    path.write_bytes(gzip.compress(content) if path.suffix == '.gz' else content)
+
+
+def _dicom(path, source, pages, palette):
+    """The source's file with class indices for its pixels: patient, place and spacing stay."""
+    import pydicom
+
+    mask, frames = pydicom.dcmread(source), np.stack(pages)
+    mask.preamble = OURS.encode().ljust(128, b'\0')
+    for name in 'RescaleSlope RescaleIntercept RescaleType WindowCenter WindowWidth'.split():
+        mask.pop(name, None)
+    mask.set_pixel_data(frames if len(frames) > 1 else frames[0], 'MONOCHROME2', 8)
+    mask.SOPInstanceUID = mask.file_meta.MediaStorageSOPInstanceUID = pydicom.uid.generate_uid()
+    mask.ImageType, mask.SeriesDescription = ['DERIVED', 'SECONDARY'], OURS
+    mask.save_as(path)
+
+
+def places(folder, settings):
+    """Folders that masks of a run go to."""
+    folder, shown = Path(folder), 'side-by-side' if settings.side_by_side else 'overlay'
+    own = {'colour': '.', 'index': 'index', 'probability': 'probability', 'overlay': shown}
+    return [folder / own[kind] for kind in SAVES if kind in settings.save and kind in own]
+
+
+def make_folders(folder, settings, read):
+    """Make the folders that masks of a run go to; InputError where they are among those `read`."""
+    where = dict.fromkeys([Path(folder), *places(folder, settings)])
+    for place in where:
+        refuse_folder(place, [settings.data, *read])
+    for place in where:
+        make_folder(place)
+
+
+def check_output(data, settings):
+    """InputError, before a training, where its masks can not go to settings.output."""
+    if settings.output:
+        files = [path for pair in data.pairs() for path in pair if path]
+        make_folders(settings.output, settings, folders_of(files))
