@@ -20,6 +20,7 @@ OPERATIONS = {
     'rotate': Operation('geometry', '+-', 10, 180, 'degrees'),
     'shear': Operation('geometry', '+-', 10, 80, 'degrees'),
     'shift': Operation('geometry', '+-', 0.1, 1, 'share of the side'),
+    'elastic': Operation('geometry', '', 10, 100, 'deviation in pixels of a 3x3 grid of shifts'),
     'flip': Operation('geometry', '', 0.5, 1, 'probability of mirroring left-right'),
     'vflip': Operation('geometry', '', 0.5, 1, 'probability of mirroring upside down'),
     'gamma': Operation('colour', 'x', 0.5, 9, 'exponent'),

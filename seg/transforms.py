@@ -1,7 +1,7 @@
 """The functions that seg/augment.py's table names; "there" in their descriptions is the paper.
-f(image, label, seed, ...) changes one picture, float32 (H, W, C) in 0..1, and its label, uint8
-(H, W); f(images, one_hot, seed, ...) mixes a batch, (N, H, W, C) and (N, H, W, K). Both return the
-two; `seed`, two integers, decides everything that is random. No class is 255.
+f(image, label, seed, ...) changes one picture, float32 (H, W, C) in 0..1, and its label, uint8 or
+uint16 (H, W); f(images, one_hot, seed, ...) mixes a batch, (N, H, W, C) and (N, H, W, K). Both
+return the two; `seed`, two integers, decides everything that is random. No class is 255.
 """
 
 import math
@@ -56,9 +56,36 @@ def warp(image, label, matrix, fill_mode='nearest', cval=0.0):
     `cval` with label 255, no class ('constant')."""
     how = dict(transforms=matrix[None], output_shape=tf.shape(label), fill_mode=fill_mode.upper())
     move, y = partial(tf.raw_ops.ImageProjectiveTransformV3, **how), label[None, ..., None]
+    y = y if label.dtype == tf.uint8 else tf.cast(y, tf.int32)  # it does not take uint16
     x = move(images=image[None], interpolation='BILINEAR', fill_value=cval)[0]
-    y = move(images=y, interpolation='NEAREST', fill_value=NO_CLASS)[0, ..., 0]
-    return tf.ensure_shape(x, image.shape), tf.ensure_shape(y, label.shape)
+    y = tf.cast(move(images=y, interpolation='NEAREST', fill_value=NO_CLASS), label.dtype)
+    return tf.ensure_shape(x, image.shape), tf.ensure_shape(y[0, ..., 0], label.shape)
+
+
+def elastic_warp(image, label, matrix, grid):
+    """warp(..., 'constant') of pixels that are first displaced: by `grid`, float32 (N, M, 2), x and
+    y in pixels, enlarged to the picture's size as tf.image.resize does (bicubic, Keys 1981)."""
+    y, x, height, width = _axes(label)
+    shift, row = tf.image.resize(grid, tf.shape(label), 'bicubic'), tf.shape(label)[1] + 2
+    x, y = x + shift[..., 0], y[:, None] + shift[..., 1]
+    a, b, c, d, e, f = tf.unstack(matrix[:6])
+    # Around the picture a border, one pixel wide, stands for all that lies beyond.
+    place = (a * x + b * y + c, width), (d * x + e * y + f, height)
+    x, y = (tf.clip_by_value(1 + t, 0.0, side + 1) for t, side in place)
+
+    def read(values, y, x, fill, taps=(0,)):
+        bordered = tf.pad(values, ((1, 1), (1, 1), (0, 0)), constant_values=fill)
+        bordered = tf.reshape(bordered, (-1, values.shape[-1]))
+        place = tf.cast(y, tf.int32) * row + tf.cast(x, tf.int32)
+        return [tf.gather(bordered, place + tap) for tap in taps]
+
+    (moved,) = read(label[..., None], tf.floor(y + 0.5), tf.floor(x + 0.5), NO_CLASS)
+    top, left = tf.minimum(tf.floor(y), height), tf.minimum(tf.floor(x), width)
+    v, u = (y - top)[..., None], (x - left)[..., None]
+    p, q, r, s = read(image, top, left, 0.0, (0, 1, row, row + 1))
+    upper, lower = p + u * (q - p), r + u * (s - r)
+    image = tf.ensure_shape(upper + v * (lower - upper), image.shape)
+    return image, tf.ensure_shape(moved[..., 0], label.shape)
 
 
 def keras_draw(generator, height, width, seed):
@@ -109,9 +136,10 @@ def spread(u, strength, factor=False):
     return tf.exp(value) if factor else value
 
 
-def geometry(image, label, seed, scale=0.0, rotate=0.0, shear=0.0, shift=0.0, flip=0.0, vflip=0.0):
+def geometry(image, label, seed, scale=0, rotate=0, shear=0, shift=0, elastic=0, flip=0, vflip=0):
     """One warp, black with label 255 where there is no source. Flips as AlexNet's (Krizhevsky et
-    al. 2012); scale as DeepLab's and FC-DenseNet's, the window anywhere on the scaled picture."""
+    al. 2012); scale as DeepLab's and FC-DenseNet's, the window anywhere on the scaled picture;
+    elastic as U-Net's (Ronneberger et al. 2015): a 3x3 grid of Gaussian displacements."""
     u, (height, width) = _uniform((8,), seed), _axes(label)[2:]
     zoom = 1 / spread(u[0], scale, True)
 
@@ -123,6 +151,9 @@ def geometry(image, label, seed, scale=0.0, rotate=0.0, shear=0.0, shift=0.0, fl
     draw = spread(u[5], rotate), place(u[1], u[2], height), place(u[3], u[4], width)
     flips = tf.unstack(_uniform((2,), _fold(seed, 1)) < (flip, vflip))
     matrix = affine_matrix(height, width, *draw, spread(u[6], shear), zoom, zoom, *flips)
+    if elastic:
+        grid = elastic * tf.random.stateless_normal((3, 3, 2), _fold(seed, 2))
+        return elastic_warp(image, label, matrix, grid)
     return warp(image, label, matrix, 'constant')
 
 
@@ -226,7 +257,7 @@ def augmix(image, label, seed, strength):
 def _drop(image, label, mask, void, fill=0.0):
     """Fill where `mask` (H, W); with `void` the label there becomes 255, else it is kept."""
     m = tf.cast(mask, tf.float32)[..., None]
-    label = tf.where(mask, tf.constant(NO_CLASS, tf.uint8), label) if void else label
+    label = tf.where(mask, tf.constant(NO_CLASS, label.dtype), label) if void else label
     return image * (1 - m) + fill * m, label
 
 

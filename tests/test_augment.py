@@ -12,10 +12,10 @@ import scipy.ndimage
 import skimage.color
 import skimage.exposure
 import tensorflow as tf
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageEnhance, ImageOps
-from scipy.stats import ks_2samp
+from scipy.stats import ks_2samp, kstest
 from tensorflow.keras.preprocessing.image import ImageDataGenerator
 
 import datapre
@@ -42,6 +42,7 @@ PAIR = [
     'rotate=40',
     'shear=20',
     'shift=0.3',
+    'elastic=4',
     'flip',
     'vflip',
     'gamma=1',
@@ -63,6 +64,7 @@ PAIR = [
     'hide',
     'hide=0.5:void',
     'scale=0.5,rotate=30,shear=10,shift=0.2,flip,vflip',
+    'scale=0.5,rotate=30,shear=10,shift=0.2,elastic=3,flip,vflip',
     'noise@0.5',
     'scale=0.5,flip,jitter=0.3,augmix@0.5,hide=0.2:void',
     ARTICLE,
@@ -178,6 +180,20 @@ def test_dropped_labels(name):
     assert 0.02 < changed.mean() < 0.9 and (dropped == again).all()
     assert (kept == label).all()
     assert (void[~changed] == label[~changed]).all() and (void[changed] == 255).all()
+
+
+@pytest.mark.parametrize('what', [t for t in PAIR if families(t) & CHANGED], ids=str)
+def test_labels_of_16_bits_move_as_those_of_8(what):
+    """With a number for each pixel in the upper byte, which goes where its class goes."""
+    image, label = pair_of(33, 41, 6)
+    upper = np.random.default_rng(2).integers(0, 256, label.shape, np.uint16)
+    moved, wide = apply(what, image, label + 256 * upper, 6)
+    same, low = apply(what, image, label, 6)
+    assert wide.dtype == np.uint16 and (wide % 256 == low).all() and (moved == same).all()
+    made = wide == 255  # without a source
+    assert np.isin(wide[~made], label + 256 * upper).all()
+    _, high = apply(what, image, upper.astype(np.uint8), 6)
+    assert (wide // 256 == np.where(made, 0, high)).all()
 
 
 def batch_of(n, h, w, seed, classes=6):
@@ -298,6 +314,55 @@ def test_warp_against_keras(mode):
         matrix = transforms.affine_matrix(41, 41, *map(float, (theta, ty, tx, shear, zx, zy, 1)))
         ours, _ = transforms.warp(tf.constant(image), tf.constant(label), matrix, mode)
         np.testing.assert_allclose(ours, theirs, atol=2e-4)
+
+
+def displaced(x, grid, matrix, order, fill):
+    """Every channel of (H, W, C), or (H, W), by scipy: the grid enlarged by Pillow's bicubic, then
+    a matrix of matrix_by_hand."""
+    h, w = x.shape[:2]
+    shift = [Image.fromarray(grid[..., i]).resize((w, h), Image.Resampling.BICUBIC) for i in (1, 0)]
+    places = np.indices((h, w)) + np.stack(shift)
+    places = np.tensordot(matrix[:2, :2], places, 1) + matrix[:2, 2, None, None]
+    how = dict(order=order, mode='grid-constant', cval=fill)
+    planes = [x] if x.ndim == 2 else np.moveaxis(x, -1, 0)
+    moved = [scipy.ndimage.map_coordinates(plane, places, **how) for plane in planes]
+    return moved[0] if x.ndim == 2 else np.stack(moved, -1)
+
+
+@pytest.mark.parametrize('dtype', [np.uint8, np.uint16])
+@pytest.mark.parametrize('channels', [1, 2, 3, 5])
+@some
+@given(h=st.integers(30, 90), w=st.integers(30, 90), seed=seeds)
+def test_elastic_warp_against_scipy(dtype, channels, h, w, seed):
+    rng = np.random.default_rng(seed)
+    image = scipy.ndimage.gaussian_filter(rng.random((h, w, channels), np.float32), (1, 1, 0))
+    label = rng.integers(0, np.iinfo(dtype).max, (h, w), dtype, endpoint=True)
+    grid = rng.normal(0, 6, (3, 3, 2)).astype(np.float32)
+    draw = rng.uniform(-40, 40), *rng.uniform(-9, 9, 2), rng.uniform(-20, 20)
+    draw += (*rng.uniform(0.6, 1.5, 2), *rng.integers(0, 2, 2))
+    matrix = transforms.affine_matrix(h, w, *map(float, draw))
+    warp = tf.function(transforms.elastic_warp)  # as in tf.data
+    ours, moved = warp(tf.constant(image), tf.constant(label), matrix, tf.constant(grid))
+    m = matrix_by_hand(h, w, *draw)
+    # TensorFlow reads the bicubic weights from a table of 1,024: places differ by 0.01 pixels
+    np.testing.assert_allclose(ours, displaced(image, grid, m, 1, 0.0), atol=0.02)
+    assert (
+        moved.dtype == dtype and (moved != displaced(label, grid, m, 0, 255)).numpy().mean() < 0.04
+    )
+    assert (moved == 255).numpy().mean() > 0.01
+
+
+@some
+@example(h=20, w=31, seed=1, x=0, y=0)
+@given(h=sides, w=sides, seed=seeds, x=st.integers(-9, 9), y=st.integers(-9, 9))
+def test_displaced_by_whole_pixels_is_copied(h, w, seed, x, y):
+    (image, label), beyond = pair_of(h, w, seed), [(9, 9), (9, 9)]
+    grid, same = np.full((3, 3, 2), (x, y), np.float32), tf.constant([1.0, 0, 0, 0, 1, 0, 0, 0])
+    ours, moved = transforms.elastic_warp(tf.constant(image), tf.constant(label), same, grid)
+    window = slice(9 + y, 9 + y + h), slice(9 + x, 9 + x + w)
+    copied = np.pad(image, [*beyond, (0, 0)])[window]
+    np.testing.assert_allclose(ours, copied, atol=1e-4 if x or y else 0)
+    assert (moved.numpy() == np.pad(label, beyond, constant_values=255)[window]).all()
 
 
 def test_shift_flip_and_rotation_do_as_documented():
@@ -551,11 +616,33 @@ def test_scaled_pictures_show_every_place():
     assert tops.min() < 2 and 21 < tops.max() < 25 and 10 < tops.mean() < 13.5
 
 
+def test_displacements_have_the_deviation_they_say():
+    """At the nine points, one for each ninth of the picture, by what ramps show there."""
+    ramps = np.moveaxis(np.indices((303, 303), np.float32), 0, -1)
+    points = np.stack(np.meshgrid(*[[50, 151, 252]] * 2, indexing='ij'), -1).reshape(-1, 2)
+    label = tf.zeros((303, 303), tf.uint8)
+
+    def at_points(seed):
+        return tf.gather_nd(parse('elastic').pair(tf.constant(ramps), label, seed)[0], points)
+
+    shifts = (over_draws(at_points, 120) - points).reshape(120, 18)
+    assert 9.4 < shifts.std() < 10.6 and abs(shifts.mean()) < 0.7
+    assert (np.abs(shifts.std(0) - 10) < 2.5).all() and kstest(
+        shifts.ravel() / 10, 'norm'
+    ).pvalue > 0.01
+    assert np.abs(np.corrcoef(shifts.T) - np.eye(18)).max() < 0.4  # each for itself
+
+
 def test_geometry_is_one_warp(monkeypatch):
-    calls, warp = [], transforms.warp
-    monkeypatch.setattr(transforms, 'warp', lambda *a, **k: calls.append(1) or warp(*a, **k))
-    apply('scale=0.5,rotate=30,shear=10,shift=0.2,flip,vflip,noise', *pair_of(25, 31, 1), 1)
-    assert len(calls) == 1
+    calls = []
+    for name in ('warp', 'elastic_warp'):
+        warp = getattr(transforms, name)
+        count = lambda *a, n=name, f=warp: calls.append(n) or f(*a)  # noqa: E731
+        monkeypatch.setattr(transforms, name, count)
+    text = 'scale=0.5,rotate=30,shear=10,shift=0.2,flip,vflip,noise'
+    for more in ('', ',elastic=0', ',elastic'):
+        apply(text + more, *pair_of(25, 31, 1), 1)
+    assert calls == ['warp', 'warp', 'elastic_warp']
 
 
 def test_colour_against_skimage_and_pil():
@@ -778,6 +865,7 @@ def test_operations_draw_independently():
         ('qqq', '--help lists them'),
         ('flip,', "''"),
         ('rotate=200', 'expected 0 to 180, or LOW-HIGH from -180 to 180 (degrees)'),
+        ('elastic=101', 'expected 0 to 100 (deviation in pixels'),
         ('rotate=abc', 'expected 0 to 180'),
         ('rotate=', 'expected 0 to 180'),
         ('rotate=20-10', 'expected 0 to 180'),
