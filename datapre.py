@@ -26,7 +26,7 @@ from seg import augment, readers, report
 from seg.check import examine
 from seg.classes import NO_CLASS, class_table, indices_to_colours, to_index
 from seg.files import InputError, list_pictures, make_folder
-from seg.losses import one_hot
+from seg.losses import border_weight, one_hot
 from seg.settings import Settings
 from seg.sizes import resize
 from seg.sources import load
@@ -44,14 +44,15 @@ class Pairs:
     Args: rule: SizeRule that makes network inputs of them; None leaves them as they are.
         room: [bytes], shared by all that draw on it. folder: where crops are cut from larger
         pictures, those for which there is no room are kept there, decoded, on disk.
+        borders: whether the label becomes uint16, the class + 256 times its border_weight.
     Raises: InputError that names the first file that can not be used, at once or, for pictures
         that are not kept, when it is read; `error` is then the same.
     """
 
-    def __init__(self, data, split='train', rule=None, room=None, folder=None):
+    def __init__(self, data, split='train', rule=None, room=None, folder=None, borders=False):
         self.data, self.pairs, self.rule = data, data.splits[split], rule
         self.cropped = bool(rule) and rule.kind == 'tile'
-        self.cache, self.error, self.places = {}, None, {}
+        self.cache, self.error, self.places, self.borders = {}, None, {}, borders
         self.dtype = readers.Picture(self.pairs[0][0], data.channels, data.intensity).dtype
         room = [CACHE_BYTES] if room is None else room
 
@@ -73,7 +74,7 @@ class Pairs:
         return len(self.pairs)
 
     def __getitem__(self, i):
-        """(image uint8 or uint16 (H, W, C), label uint8 (H, W)) of pair i, perhaps on disk."""
+        """(image uint8 or uint16 (H, W, C), label uint8 or uint16 (H, W)) of pair i, or OnDisk."""
         try:
             return self.cache[i] if i in self.cache else self._read(i)
         except InputError as e:
@@ -112,7 +113,7 @@ class Pairs:
     def _places(self, i, label):
         """[pixels, 256 at most, as places in the flattened label] of each scored class of pair i
         but the largest."""
-        flat = np.asarray(label).ravel()
+        flat = np.asarray(label).astype(np.uint8).ravel()  # without border weights
         counts = np.bincount(flat, minlength=256)
         held = [c for c in self.data.classes.scored if counts[c]]
         held.remove(max(held, key=counts.__getitem__)) if held else None
@@ -141,16 +142,20 @@ class Pairs:
             if shape != wanted:
                 found = '{}x{} pixels, expected {}x{}'.format(*shape, *wanted)
                 raise InputError(f'{path}: {found} as {of}')
-        whole = not rule or self.cropped
-        return (image, label) if whole else (rule.image(image), rule.label(label))
+        if rule and not self.cropped:
+            image, label = rule.image(image), rule.label(label)
+        if self.borders:
+            label = label + np.uint16(256) * border_weight(label, data.classes)
+        return image, label
 
 
-def read_pairs(data, folder='.'):
+def read_pairs(data, folder='.', borders=False):
     """(training Pairs as network inputs, validation Pairs as they are) of a DataSet; folder: where
     pictures that crops are cut from may be kept on disk."""
     room, folder = [CACHE_BYTES], data.rule.kind == 'tile' and make_folder(folder)
     how = dict(room=room, folder=folder)
-    return Pairs(data, 'train', data.rule, **how), Pairs(data, 'val', None, **how)
+    train = Pairs(data, 'train', data.rule, borders=borders, **how)
+    return train, Pairs(data, 'val', None, **how)
 
 
 def sample_index(k, n, seed):
@@ -176,7 +181,8 @@ def train_batches(pairs, batch_size, num_class, augmentation=None, seed=1, start
         return pairs.sample(int(k), seed)
 
     def load(k):
-        image, label = tf.numpy_function(sample, [k], (tf.as_dtype(pairs.dtype), tf.uint8))
+        kinds = tf.as_dtype(pairs.dtype), tf.uint16 if pairs.borders else tf.uint8
+        image, label = tf.numpy_function(sample, [k], kinds)
         image.set_shape((*size, pairs.data.channels))
         label.set_shape(size)
         image = tf.cast(image, tf.float32) / top

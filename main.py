@@ -68,7 +68,7 @@ def fit(settings, data, run):
     from seg import train
 
     num_class = 1 if settings.num_class == 1 else len(data.classes)
-    pairs, val_pairs = read_pairs(data, settings.log)
+    pairs, val_pairs = read_pairs(data, settings.log, settings.border_weights)
     stream = Stream(pairs, settings, num_class)
     size, count = (data.rule.height, data.rule.width), f'{len(pairs)} training and {len(val_pairs)}'
     what = 'images, crops' if data.rule.kind == 'tile' else 'images'

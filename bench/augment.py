@@ -41,7 +41,7 @@ TEXTS = [WARP, COLOUR, *augment.OPERATIONS]
 class Memory(datapre.Pairs):
     """Eight scenes, as datapre.Pairs gives them once they are decoded."""
 
-    cropped = False
+    cropped = borders = False
     rule, dtype, data = SizeRule('whole', *SIZE), np.uint8, SimpleNamespace(channels=3)
 
     def __init__(self):

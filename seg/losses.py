@@ -10,6 +10,8 @@ import keras
 import numpy as np
 from keras import ops
 
+W0, SIGMA = 10, 5  # pixels; of the weights in Ronneberger et al., "U-Net", MICCAI 2015
+
 
 def _mean(per_pixel):
     def loss(one_hot, output, logits, weights):
@@ -88,10 +90,33 @@ def weights_of(classes, n, class_weights=None):
     return ops.convert_to_tensor(np.isin(range(n), classes.scored) * given, 'float32')
 
 
+def border_weight(label, classes):
+    """uint8 (H, W): 255 exp(-(d1 + d2)^2 / (2 sigma^2)) on the background, class 0, of a label; d1
+    and d2 are the distances in pixels to the nearest and the second nearest object. An object is
+    all that hangs together, side by side, of one scored class but the background."""
+    from scipy import ndimage
+
+    nearest, reach = np.full((2, *label.shape), np.inf), 18  # pixels; farther off it rounds to 0
+    for c in set(classes.scored) - {0}:
+        objects = ndimage.label(label == c)[0]
+        for i, box in enumerate(ndimage.find_objects(objects), 1):
+            window = tuple(slice(max(s.start - reach, 0), s.stop + reach) for s in box)
+            distance = ndimage.distance_transform_edt(objects[window] != i)
+            both = (slice(None), *window)
+            nearest[both] = np.sort([*nearest[both], distance], 0)[:2]
+    share = np.where(label == 0, np.exp(-(nearest.sum(0) ** 2) / (2 * SIGMA**2)), 0)
+    return np.round(255 * share).astype(np.uint8)
+
+
 def one_hot(label, n):
-    """uint8 (..., H, W) indices -> tf float32 (..., H, W, n): zeros of 255, in one channel -1."""
+    """uint8 (..., H, W) indices -> tf float32 (..., H, W, n): zeros of 255, in one channel -1. Of
+    uint16, a class + 256 times its border_weight, a row times 1 + w0 * border_weight / 255."""
     import tensorflow as tf
 
+    if label.dtype == 'uint16':
+        label = tf.cast(label, tf.int32)
+        border = tf.cast(label // 256, tf.float32)[..., None]
+        return tf.one_hot(label % 256, n) * (1 + W0 / 255 * border)
     if n > 1:
         return tf.one_hot(label, n)
     return tf.where(label == 255, -1.0, tf.cast(label, tf.float32))[..., None]
@@ -143,11 +168,12 @@ def make_loss(name, classes, n, activation, class_weights=None, on_logits=True):
 
 class Scores(keras.metrics.Metric):
     """Pixel accuracy and mIoU from one confusion count summed over the epoch (see metrics.py);
-    activation: of the network, where it is given logits."""
+    activation: of the network, where it is given logits; weighted: rows of one-hot may be above 1,
+    whose pixels count once all the same."""
 
-    def __init__(self, classes, activation=None):
+    def __init__(self, classes, activation=None, weighted=False):
         super().__init__(name='scores')
-        self.activation = keras.activations.get(activation)
+        self.activation, self.weighted = keras.activations.get(activation), weighted
         self.scored, self.n = classes.scored, len(classes.scored)
         # jax has no 64-bit integers unless asked; 32 bits hold 12,000 pictures of 360x480.
         self.whole = 'int64' if keras.backend.backend() == 'tensorflow' else 'int32'
@@ -155,6 +181,8 @@ class Scores(keras.metrics.Metric):
 
     def update_state(self, y_true, y_pred, sample_weight=None):
         truth, output, _ = as_two(y_true, self.activation(y_pred), None)
+        if self.weighted:
+            truth = truth / ops.maximum(ops.sum(truth, -1, keepdims=True), 1)
         # The scored classes only: void can not be an answer. A gather takes several times as long.
         first = self.scored == list(range(self.n))
         output = output[..., : self.n] if first else ops.take(output, self.scored, axis=-1)
@@ -175,11 +203,14 @@ class Scores(keras.metrics.Metric):
         return {'accuracy': ops.sum(hit) / ops.maximum(ops.sum(counts), 1), 'miou': miou}
 
 
-def compile_model(model, classes, optimizer, loss=None, class_weights=None, activation=None):
+def compile_model(
+    model, classes, optimizer, loss=None, class_weights=None, activation=None, weighted=False
+):
     """Compile with accuracy, mIoU and a loss of LOSSES, by default cross-entropy (binary for one
-    channel); activation: that of the network, where `model` ends before it, at the logits."""
+    channel); activation: that of the network, where `model` ends before it, at the logits;
+    weighted: whether rows of one-hot may be above 1."""
     n = model.output_shape[-1]
     name = loss or ('binary_crossentropy' if n == 1 else 'categorical_crossentropy')
     last = activation or keras.activations.serialize(model.layers[-1].activation)
     loss = make_loss(name, classes, n, last, class_weights, activation is not None)
-    model.compile(optimizer, loss=loss, metrics=[Scores(classes, activation)])
+    model.compile(optimizer, loss=loss, metrics=[Scores(classes, activation, weighted)])

@@ -108,6 +108,7 @@ class Settings:
 
     loss: str = knob(None, (*LOSSES, 'crossentropy+dice'), 'default categorical_crossentropy')
     class_weights: bool = knob(False, bool, 'rare classes count more: 1/ln(1.10 + their share)')
+    border_weights: bool = knob(False, bool, 'narrow gaps between objects count more (U-Net paper)')
     batch_size: int = knob(2, COUNT, 'images a step')
     steps: int = knob(100, STEPS, 'an epoch')
     epochs: int = knob(20, STEPS, 'of so many steps', later=True)
@@ -211,7 +212,11 @@ def resolve(flags, presets):
     if name not in presets:
         raise InputError(f'preset {name!r}: expected one of {", ".join(presets)}')
     given = {k: v for k, v in flags.items() if k in FIELDS}
-    return Settings(**(presets[name] | config | given | {'preset': name}))
+    chosen = Settings(**(presets[name] | config | given | {'preset': name}))
+    if chosen.border_weights and chosen.num_class == 1:
+        wanted = 'expected two classes or more, found --num-class 1; try --num-class 2'
+        raise InputError(f'--border-weights: {wanted}')
+    return chosen
 
 
 def versions():

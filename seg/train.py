@@ -63,7 +63,8 @@ def fit(model, stream, val_pairs, settings, run, balance=None):
     logits = keras.Model(model.inputs, model.layers[-1].input, name=model.name)
     activation = keras.activations.serialize(model.layers[-1].activation)
     optimizer = make_optimizer(logits, settings, learning_rate(settings))
-    compile_model(logits, model.about.classes, optimizer, settings.loss, balance, activation)
+    how = settings.loss, balance, activation, settings.border_weights
+    compile_model(logits, model.about.classes, optimizer, *how)
     if not (run / STATE).exists():  # a resumed run has its own weights
         if settings.weights:
             load_weights(model, settings.weights)

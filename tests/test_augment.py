@@ -926,7 +926,7 @@ class Stub(datapre.Pairs):
     """Ten drawn pairs."""
 
     rule, data, dtype = SizeRule('whole', 24, 32), SimpleNamespace(channels=3), np.uint8
-    cropped = False
+    cropped = borders = False
 
     def __init__(self):
         pass

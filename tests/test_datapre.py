@@ -27,6 +27,7 @@ from main import AUG_ARGS as AUG
 from seg import augment, readers
 from seg.classes import CAMVID, numbered_classes
 from seg.files import InputError
+from seg.losses import border_weight
 from seg.readers import read_label, read_raws, recognise
 from seg.settings import Settings
 from seg.sizes import SizeRule
@@ -312,6 +313,30 @@ def test_the_stream_of_a_run(drawn):
             np.testing.assert_array_equal(y, b)
     files = [pairs.pairs[sample_index(k, 8, 4)][0] for k in range(6, 12)]
     assert stream.files(6, 6) == files
+
+
+def test_border_weights_go_where_their_pixels_go(tmp_path):
+    """A pixel's row is as large as its weight, whatever the augmentation; validation has none."""
+    data = load(Settings(data=str(write_set(tmp_path, n=6)), size=(64, 64)))
+    (plain, _), (pairs, val) = read_pairs(data), read_pairs(data, borders=True)
+    for (image, label), (same, wide) in zip(plain, pairs, strict=True):
+        assert wide.dtype == np.uint16 and (image == same).all() and (wide % 256 == label).all()
+        assert (wide // 256 == border_weight(label, data.classes)).all() and wide.max() > 25_600
+    assert all(label.dtype == np.uint8 for _, label in val)
+    for text in ('none', 'elastic=3,scale,flip,gridmask:void', 'flip,hide:void,mixup'):
+        augmentation = augment.parse(text)
+        x, y = next(iter(train_batches(pairs, 2, 5, augmentation)))
+        drawn = [(*pairs[sample_index(k, 6, 1)], k) for k in (0, 1)]
+        drawn = [augmentation.pair(np.float32(i) / 255, w, (1, k)) for i, w, k in drawn]
+        images, labels = (np.stack(part) for part in zip(*drawn))
+        hot = (labels[..., None] % 256 == np.arange(5)) * (1 + 10 * (labels // 256) / 255)[
+            ..., None
+        ]
+        if augmentation.mix:
+            images, hot = augmentation.mix(images, np.float32(hot), (1, 0))
+        np.testing.assert_allclose(x, images, atol=1e-6)
+        np.testing.assert_allclose(y, hot, rtol=1e-5, atol=1e-6)
+        assert np.max(y) > 2
 
 
 # ---------------------------------------------------------------------------- the article's names

@@ -73,6 +73,20 @@ def test_one_channel_heeds_class_weights(capsys):
     assert abs(first[0] - first[1]) > 1e-3 * first[0]
 
 
+def test_border_weights_change_the_loss_alone(capsys):
+    """At a rate of 0, so that both trainings see the same network all along."""
+    shapes(Path('own'), count=6)
+    own = ['--images', 'own/images', '--labels', 'own/masks', '--size', '64x64']
+    past = []
+    for flag in ('--border-weights', '--no-border-weights'):
+        log, rate = ['--log', flag.strip('-')], ['--learning-rate', '0']
+        assert run(capsys, 'train', *own, *TINY, flag, *log, *rate)[0] == 0
+        past.append(history(next(Path(flag.strip('-')).iterdir())))
+    assert abs(past[0]['loss'][0] - past[1]['loss'][0]) > 1e-4
+    for name in ('accuracy', 'miou', 'val_loss', 'val_miou'):
+        assert past[0][name] == past[1][name]
+
+
 # ---------------------------------------------------------------------------- one size rule
 
 

@@ -6,10 +6,12 @@ import pytest
 from keras import ops
 
 from model import unet
-from seg.classes import CAMVID, TWO_CLASSES
+from seg import losses
+from seg.classes import CAMVID, TWO_CLASSES, ClassTable
 from seg.losses import (
     LOSSES,
     Scores,
+    border_weight,
     compile_model,
     make_loss,
     target_and_weight,
@@ -224,3 +226,120 @@ def test_scores_in_training_are_those_of_the_count(n, table):
     result = {k: float(v) for k, v in metric.result().items()}
     assert result['miou'] == pytest.approx(scores(counts)['miou'], rel=1e-5)
     assert result['accuracy'] == pytest.approx(scores(counts)['accuracy'], rel=1e-5)
+
+
+# ---------------------------------------------------------------------------- border weights
+
+CELLS = ClassTable(
+    ('ground', 'cell', 'void', 'nucleus'),
+    ((0, 0, 0), (9, 9, 9), (5, 5, 5), (7, 7, 7)),
+    ('scored', 'scored', 'void', 'scored'),
+)
+
+
+def objects_by_hand(label, classes):
+    """[(row, column), ...] of each object: from pixel to neighbour, of four, of its class."""
+    left = {p for p in np.ndindex(*label.shape) if label[p] in classes}
+    while left:
+        found = [left.pop()]
+        for y, x in found:
+            for p in ((y - 1, x), (y + 1, x), (y, x - 1), (y, x + 1)):
+                if p in left and label[p] == label[y, x]:
+                    left.remove(p)
+                    found.append(p)
+        yield found
+
+
+@pytest.mark.parametrize('seed', range(6))
+def test_border_weights_are_the_papers_formula(seed):
+    """By loops over pixels and objects; void and no class are neither object nor background."""
+    rng = np.random.default_rng(seed)
+    label = np.zeros((31, 44), np.uint8)
+    for value in rng.choice([0, 1, 1, 1, 2, 3, 255], 3 * seed):
+        (y, x), (h, w) = rng.integers(0, (28, 41)), rng.integers(1, 9, 2)
+        label[y : y + h, x : x + w] = value
+    objects, expected = list(objects_by_hand(label, (1, 3))), np.zeros(label.shape)
+    for y, x in np.argwhere(label == 0):
+        distances = sorted(min(np.hypot(y - r, x - c) for r, c in one) for one in objects)
+        if len(distances) > 1:
+            expected[y, x] = 10 * np.exp(-((distances[0] + distances[1]) ** 2) / (2 * 5**2))
+    weight = border_weight(label, CELLS)
+    assert weight.dtype == np.uint8 and (weight.any() or not seed)
+    assert np.abs(10 / 255 * weight - expected).max() <= 10 / 255 / 2 + 1e-9
+
+
+def test_the_gap_between_touching_cells_weighs_most():
+    label = np.zeros((40, 90), np.uint8)
+    label[10:20, 5:15] = label[10:20, 16:26] = 1  # a pixel apart
+    label[25:35, 5:15] = 1
+    assert (border_weight(label[22:], CELLS) == 0).all()  # one alone
+    weight = border_weight(label, CELLS)
+    gap, inside = weight[11:19, 15], weight[label == 1]
+    assert (gap == round(255 * np.exp(-4 / 50))).all() and (gap == weight.max()).all()
+    assert (inside == 0).all() and (weight[:, 50:] == 0).all() and weight[22, 10] > 50
+    corner = np.kron(np.eye(2, dtype=np.uint8), np.ones((6, 6), np.uint8))  # two, by sides
+    assert border_weight(corner, CELLS).any()
+
+
+def weighted_rows():
+    """(label, what each pixel weighs, the one-hot rows of both as training gets them)."""
+    rng = np.random.default_rng(7)
+    label = rng.choice([*range(N), 255], (2, 6, 5)).astype(np.uint8)
+    border = np.where(label == 255, 0, rng.integers(0, 256, label.shape, np.uint16))
+    return label, 1 + border * 10 / 255, losses.one_hot(label + 256 * border, N)
+
+
+def test_one_hot_of_weighted_labels():
+    label, weight, rows = weighted_rows()
+    np.testing.assert_allclose(rows, one_hot(label) * weight[..., None], rtol=1e-6)
+    assert rows.dtype == 'float32' and np.max(rows) > 3
+    full = losses.one_hot(np.array([[5 + 255 * 256, 255]], np.uint16), N)
+    np.testing.assert_allclose(full, [[11 * np.eye(N)[5], np.zeros(N)]])
+
+
+def test_weighted_cross_entropy_is_its_definition():
+    rng = np.random.default_rng(8)
+    label, weight, rows = weighted_rows()
+    z, of_class = rng.normal(0, 2, (*label.shape, N)), rng.uniform(0.5, 4, N)
+    loss = make_loss('categorical_crossentropy', CAMVID, N, 'softmax', of_class)
+    total = count = 0
+    for place in np.argwhere(label < 11):
+        scores, c = z[*place], label[*place]
+        w = weight[*place] * of_class[c]
+        total -= w * np.log(np.exp(scores[c]) / np.exp(scores).sum())
+        count += w
+    assert float(loss(rows, z.astype('float32'))) == pytest.approx(total / count, rel=1e-5)
+
+
+@pytest.mark.parametrize('activation', ['softmax', 'sigmoid', 'relu'])
+@pytest.mark.parametrize('name', LOSSES)
+def test_a_pixel_of_weight_w_is_w_pixels(name, activation):
+    """Under every loss: value and slope are those of the pixels written down so many times."""
+    import tensorflow as tf
+
+    rng = np.random.default_rng(9)
+    y = rng.dirichlet(np.ones(N), 60).astype('float32')  # mixed
+    y[:40] = one_hot(rng.integers(0, N, 40))
+    y[40:45] = 0
+    times, of_class = rng.integers(1, 6, 60), rng.uniform(0.5, 4, N)
+    loss = make_loss(name, CAMVID, N, activation, of_class)
+    z = tf.Variable(rng.normal(0, 2, (60, N)).astype('float32'))
+    with tf.GradientTape(persistent=True) as tape:
+        weighted = loss(tf.constant(y * times[:, None].astype('float32')), z)
+        repeated = loss(tf.repeat(y, times, axis=0), tf.repeat(z, times, axis=0))
+    assert float(weighted) == pytest.approx(float(repeated), rel=1e-5)
+    slopes = [tf.convert_to_tensor(tape.gradient(value, z)) for value in (weighted, repeated)]
+    np.testing.assert_allclose(*slopes, rtol=1e-3, atol=1e-6)
+    assert np.abs(slopes[0]).max() > 1e-4
+
+
+@pytest.mark.parametrize('table', [CAMVID, CELLS])
+def test_scores_are_the_same_with_weights(table):
+    rng = np.random.default_rng(10)
+    n, scores = len(table), [Scores(table, 'softmax', w) for w in (False, True)]
+    y, z = rng.dirichlet(np.ones(n), (2, 9, 8)).astype('float32'), rng.normal(0, 2, (2, 9, 8, n))
+    y[:, :5] = one_hot(rng.choice([*range(n), 255], (2, 5, 8)), n)
+    for metric, weight in zip(scores, (1, rng.uniform(1, 11, (2, 9, 8, 1)))):
+        metric.update_state(ops.convert_to_tensor(y * weight), ops.convert_to_tensor(z))
+    assert np.sum(scores[0].counts) > 60
+    np.testing.assert_array_equal(scores[0].counts, scores[1].counts)

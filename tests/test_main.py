@@ -465,7 +465,7 @@ def test_ctrl_c_stops_after_the_step_and_says_how_to_go_on(drawn, here):
 def test_the_jax_backend_trains_predicts_and_resumes(drawn, here):
     pytest.importorskip('jax')
     for flags in (
-        ['train', '--data', drawn, *TINY, '--epochs', '2'],
+        ['train', '--data', drawn, *TINY, '--epochs', '2', '--border-weights'],
         ['train', '--resume'],
         ['predict', drawn / 'test'],
     ):
@@ -553,6 +553,7 @@ def test_without_data_one_line_says_how_to_get_it(here, capsys):
         (['--size', '8x8'], ['16']),
         (['--loss', 'mes'], ['mes', 'did you mean mse']),
         (['--num-class', '-3'], ['--num-class']),
+        (['--num-class', '1', '--border-weights'], ['two classes', 'found', '--num-class 2']),
         (['--resume'], ['--resume', 'log']),
         (['predict', 'nowhere.png'], ['nowhere.png']),
     ],

@@ -18,6 +18,7 @@ from model import unet
 from seg import readers
 from seg.classes import numbered_classes
 from seg.files import InputError
+from seg.losses import border_weight
 from seg.modelfile import About, at_any_size, load_model, save_model
 from seg.predict import Job, jobs_of, paint
 from seg.scenes import draw_scene
@@ -435,3 +436,16 @@ def test_bands_of_training_and_prediction(here):
     tifffile.imwrite('data/images/0.tif', pages[:5], photometric='minisblack')
     [line] = load(Settings(data='data')).errors
     assert '5 bands' in line and '13' in line
+
+
+def test_border_weights_of_crops_are_those_of_the_whole_picture(tmp_path):
+    """Of an object beyond a crop's edge, too."""
+    write_mixed(tmp_path, ((90, 90),), n=3)
+    data = load(Settings(data=str(tmp_path), val_split=0, crop=(64, 64)))
+    plain = Pairs(data, 'train', data.rule)
+    heavy = Pairs(data, 'train', data.rule, borders=True)
+    for k in range(20):
+        (image, label), (same, weighted) = plain.sample(k, 1), heavy.sample(k, 1)
+        assert weighted.dtype == np.uint16 and (image == same).all()
+        assert (weighted % 256 == label).all()
+    assert (heavy[0][1] // 256 == border_weight(plain[0][1], data.classes)).all()
