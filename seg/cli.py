@@ -185,12 +185,15 @@ def _run(argv, presets, verbs, doc):
     if note := settings.version_note():
         print(note, file=sys.stderr)
     verb, folder = flags.get('verb'), None
-    if place := flags.pop('folder', None):
-        flags['data'] = place
+    place = flags.pop('folder', None)
     if verb == 'sample':  # on these data whatever the preset
         drawn = presets['sample']
         flags = {'data': drawn['data'], 'model': drawn['model'], 'preset': 'sample'} | flags
     try:
+        if place and ('data' in flags or 'images' in flags):
+            other = '--images' if 'images' in flags else '--data'
+            raise InputError(f'{place} and {other}: expected one of them; what is {place} for?')
+        flags |= {'data': place} if place else {}
         if 'resume' in flags:
             folder, chosen = resume(flags)
         else:

@@ -238,7 +238,7 @@ def list_pictures(source, expected='a folder or a pattern of pictures'):
     source, found = Path(source), ()
     wild = set('*?[') & set(str(source))
     if source.is_dir():
-        found = source.iterdir()
+        found = [*source.iterdir()]
     elif wild:  # '**' is any folders, or all in them, but within a name one '*'
         parts = [p if p == '**' else re.sub(r'\*+', '*', p) for p in source.parts]
         parts += ['*'] if parts[-1] == '**' else []
@@ -257,7 +257,10 @@ def list_pictures(source, expected='a folder or a pattern of pictures'):
     if not files:
         what = 'a file' if source.is_file() else 'nothing'
         what += '; --train-list takes lists' if source.suffix == '.txt' else ''
-        what = f'none ({" ".join(PICTURES)})' if wild or source.is_dir() else what
+        if wild or source.is_dir():
+            what = f'none ({" ".join(PICTURES)})'
+            other = {suffix_of(p) for p in found if p.is_file()} & {'.npz', '.mat'}
+            what += f'; save the arrays in {other.pop()} files as .npy' if other else ''
         raise InputError(f'{source}: expected {expected}, found {what}')
     return files
 

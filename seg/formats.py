@@ -261,6 +261,8 @@ def _dicom(path):
     import pydicom
 
     about = pydicom.dcmread(path, stop_before_pixels=True)
+    if not {'Rows', 'Columns', 'BitsAllocated', 'PixelRepresentation'} <= {*about.dir()}:
+        raise ValueError('it holds no picture')
     slope, offset = about.get('RescaleSlope', 1), about.get('RescaleIntercept', 0)
     signed = about.PixelRepresentation or slope != 1 or offset != 0
     dtype = np.dtype(np.float32 if signed or about.BitsAllocated > 16 else np.uint16)

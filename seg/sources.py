@@ -387,7 +387,7 @@ def _decide_rule(settings, data):
         return SizeRule(settings.resize, *settings.size)
     if not sizes:
         return None
-    (h, w), (most_h, most_w) = min(sizes, key=min), max(sizes, key=max)
+    (h, w), (most_h, most_w) = min(sizes), max(sizes)
     if len(sizes) == 1 and h * w <= LARGE:
         if min(h, w) < 16:
             found = f'pictures are {h}x{w} pixels; a network takes sides of 16 or more'

@@ -131,3 +131,11 @@ def test_what_a_file_says_reaches_the_terminal_as_one_line_of_text(capsys):
 def test_an_unset_variable_is_no_name(words, capsys):
     assert main(words) == 2
     assert 'nothing stands for' in capsys.readouterr().err
+
+
+@pytest.mark.parametrize('flags', [['--images', 'a', '--labels', 'b'], ['--data', 'a']])
+def test_a_folder_beside_flags_that_name_one_is_asked_about(tmp_path, monkeypatch, capsys, flags):
+    """`--class-weights 1,2,5` takes no value: what stands there was taken for a folder and lost."""
+    monkeypatch.chdir(tmp_path)
+    assert main(['train', *flags, '--class-weights', '1,2,5']) == 2
+    assert '1,2,5 and --' in capsys.readouterr().err

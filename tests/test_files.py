@@ -390,3 +390,12 @@ def test_split():
     for bad in (0, 1, -1):
         with pytest.raises(InputError, match='fraction'):
             split(pairs, bad)
+
+
+def test_arrays_of_other_kinds_are_named(tmp_path):
+    for end in ('npz', 'mat'):
+        folder = tmp_path / end
+        folder.mkdir()
+        (folder / f'a.{end}').write_bytes(b'x')
+        with pytest.raises(InputError, match=f'save the arrays in .{end} files as .npy'):
+            list_pictures(folder)
