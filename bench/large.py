@@ -4,7 +4,7 @@
     python bench/large.py predict MODEL [REPEATS]
     python bench/large.py crops [FOLDER]
 
-agree: a picture of 1536x2048 made of drawn scenes, painted whole and in tiles: share of pixels of
+agree: a picture of 2560x3072 made of drawn scenes, painted whole and in tiles: share of pixels of
 the interior (64 from the edge) whose class is the same, near the seams and elsewhere.
 predict: a drawn TIFF of 20,000x30,000 pixels: seconds a megapixel against painting a picture of one
 megapixel whole, alternating with five parts of the large one, medians; then the whole command, its
@@ -64,12 +64,10 @@ def index(model, image, tile, overlap=None):
 def agree(path, tile=None, overlap=None):
     from seg.tiles import Canvas, fields, plan
 
-    model, image = network(path), mosaic(1536, 2048)[0]
+    model, image = network(path), mosaic(2560, 3072)[0]
     tile, overlap = tile and (int(tile),) * 2, overlap and int(overlap)
     tile, overlap = plan(model, tile, overlap)
-    if tile[0] >= 1536:
-        tile = 1024, 1024
-    differ = index(model, image, (2048, 2048)) != index(model, image, tile, overlap)
+    differ = index(model, image, (3072, 3072)) != index(model, image, tile, overlap)
     canvas = Canvas(image.shape, tile, overlap, None)
     near = np.zeros(differ.shape, bool)
     for axis, parts in enumerate(canvas.parts):
@@ -91,40 +89,39 @@ def large_tiff(path, height=20_000, width=30_000):
 
 
 def predict(path, repeats=5):
-    from seg.readers import Picture
-    from seg.tiles import plan
-
-    model = network(path)
-    print('tiles', plan(model))
     with tempfile.TemporaryDirectory() as folder:
-        large_tiff(Path(folder, 'large.tif'))
-        picture = Picture(Path(folder, 'large.tif'))
-        one, times = picture[0:1024, 0:1024], {'whole': [], 'tiles': []}
-        for i in range(-1, int(repeats)):  # once to warm up
-            start = time.perf_counter()
-            index(model, one, (1024, 1024))
-            middle = time.perf_counter()
-            part = picture[i % 3 * 4000 : i % 3 * 4000 + 4500, 6000:12000]
-            begun = time.perf_counter()
-            index(model, part, None)
-            if i >= 0:
-                times['whole'].append((middle - start) / one.shape[0] / one.shape[1] * 1e6)
-                seconds = time.perf_counter() - begun
-                times['tiles'].append(seconds / part.shape[0] / part.shape[1] * 1e6)
-        whole, tiles = (float(np.median(t)) for t in times.values())
-        print(f's a megapixel: {whole:.3f} whole, {tiles:.3f} in tiles, {tiles / whole:.2f} times')
-        command = ['main.py', 'predict', f'{folder}/large.tif', '--model', path]
+        large, out = Path(folder, 'large.tif'), Path(folder, 'out')
+        # In processes of their own: a child's peak memory begins with its parent's.
+        subprocess.run([sys.executable, __file__, 'draw', large], check=True)
+        command = [sys.executable, ROOT / 'main.py', 'predict', large, '--model', path]
         start = time.perf_counter()
-        subprocess.run(
-            [sys.executable, ROOT / command[0], *command[1:], '--output', f'{folder}/out'],
-            check=True,
-            stdout=subprocess.DEVNULL,
-        )
+        subprocess.run([*command, '--output', out], check=True, stdout=subprocess.DEVNULL)
         seconds = time.perf_counter() - start
         peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1e6
         print(
             f'the command: {seconds:.0f} s, {seconds / 600:.3f} s a megapixel, peak {peak:.2f} GB'
         )
+        subprocess.run([sys.executable, __file__, 'pace', path, large, str(repeats)], check=True)
+
+
+def pace(path, large, repeats):
+    from seg.readers import Picture
+    from seg.tiles import plan
+
+    model, picture = network(path), Picture(Path(large))
+    how = plan(model, large=True)
+    one, times = picture[0:1024, 0:1024], {'whole': [], 'tiles': []}
+    for i in range(-1, int(repeats)):  # once to warm up
+        part = picture[i % 3 * 4000 : i % 3 * 4000 + 4500, 6000:12000]
+        for name, image, tiles in (('whole', one, ((1024, 1024),)), ('tiles', part, how)):
+            start = time.perf_counter()
+            index(model, image, *tiles)
+            seconds = time.perf_counter() - start
+            if i >= 0:
+                times[name].append(seconds / image.shape[0] / image.shape[1] * 1e6)
+    whole, tiles = (float(np.median(t)) for t in times.values())
+    print(f'tiles of {how[0][0]}, overlap {how[1]}: s a megapixel {whole:.3f} whole,', end=' ')
+    print(f'{tiles:.3f} in tiles, {tiles / whole:.2f} times')
 
 
 def write_set(folder, n, size):
@@ -136,35 +133,34 @@ def write_set(folder, n, size):
         Image.fromarray(np.roll(label, i, 1)).save(folder / f'labels/{i}.png', compress_level=1)
 
 
-def crops(folder=None, repeats=5):
+def crops(folder=None):
     with tempfile.TemporaryDirectory() as own:
         large, small = Path(folder or own, 'large'), Path(folder or own, 'small')
         if not large.exists():
             write_set(large, 60, (4000, 6000))
             write_set(small, 60, (360, 480))
-        flags = '--crop 256x256 --preset fast --num-class 13'.split()
-        if folder is None or repeats:
-            speed(large, small, own, repeats)
+        flags = '--crop 256x256 --preset fast --num-class 13 --steps 25 --epochs 2'.split()
+        train = ['train', '--data', large, *flags, '--val-split', '0.02']
         start = time.perf_counter()
-        train = ['train', '--data', large, *flags, '--steps', '25', '--epochs', '2']
         subprocess.run(
-            [sys.executable, ROOT / 'main.py', *train, '--val-split', '0.02'],
+            [sys.executable, ROOT / 'main.py', *train],
             check=True,
             cwd=own,
             stdout=subprocess.DEVNULL,
         )
         peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1e6
-        print(f'training: peak {peak:.2f} GB, {time.perf_counter() - start:.0f} s')
+        print(f'training: peak {peak:.2f} GB, {time.perf_counter() - start:.0f} s', flush=True)
+        subprocess.run([sys.executable, __file__, 'speed', large, small, own], check=True)
 
 
-def speed(large, small, own, repeats):
+def speed(large, small, own, repeats=5):
     from datapre import Stream, read_pairs
     from main import PRESETS
     from seg.settings import Settings
     from seg.sources import load
 
     streams = {}
-    for place in (large, small):
+    for place in map(Path, (large, small)):
         settings = Settings(**PRESETS['fast'] | dict(data=str(place), crop=(256, 256)))
         start = time.perf_counter()
         data = load(settings)
@@ -185,4 +181,5 @@ def speed(large, small, own, repeats):
 
 
 if __name__ == '__main__':
-    {'agree': agree, 'predict': predict, 'crops': crops}[sys.argv[1]](*sys.argv[2:])
+    verbs = dict(agree=agree, predict=predict, crops=crops, draw=large_tiff, pace=pace, speed=speed)
+    verbs[sys.argv[1]](*sys.argv[2:])

@@ -113,7 +113,7 @@ def paint(model, jobs, settings=Settings, keep=False, tell=lambda *_: None):
 
     rule, classes = model.about.rule, model.about.classes
     alone = Lock()
-    how = None if rule.fixed else plan(model, settings.tile, settings.overlap)
+    how = plan(model, settings.tile, settings.overlap) if not rule.fixed else None
 
     def is_large(part):  # memory for two is not there
         return part.shape[0] * part.shape[1] > LARGE
@@ -140,7 +140,9 @@ def paint(model, jobs, settings=Settings, keep=False, tell=lambda *_: None):
         image = job.read()
         sides = rule.input_size(image.shape)
         if how and any(side > most for side, most in zip(sides, how[0])):
-            return Tiled(job, image, how, classes, model.output_shape[-1], keep)
+            large = isinstance(image, Picture)
+            used = plan(model, settings.tile, settings.overlap, True) if large else how
+            return Tiled(job, image, used, classes, model.output_shape[-1], keep)
         if isinstance(image, Picture):
             found = f'{image.shape[0]}x{image.shape[1]} pixels, which this network takes shrunk'
             raise InputError(f'{job.file}: {found}; --tile paints them at their own scale')

@@ -120,7 +120,9 @@ def test_what_tiles_a_network_takes():
     (a, _), (b, _) = plan(small)[0], plan(large)[0]
     assert b < a == 1536 and b % STEP == 0
     reach = max(far for _, far, _ in fields(small))
-    assert plan(small, (2048, 2048))[1] == -(-int(2 * reach) // STEP) * STEP
+    assert plan(small, (2048, 2048))[1] == -(-int(2 * reach + BLEND) // STEP) * STEP
+    assert plan(small, (256, 256))[1] == 128 and plan(small, (256, 256), None, True)[1] == 32
+    assert plan(small)[1] < 1536 // 3 and plan(small, None, None, True)[1] == 1536 // 12
     assert plan(small, (100, 200), 40) == ((128, 224), 64)
     assert plan(small, (64, 64), 99) == ((64, 64), 32)
     assert plan(small, (256, 256), 0) == ((256, 256), 0)
