@@ -389,14 +389,14 @@ def test_a_large_picture_in_bounded_memory(here, monkeypatch):
     """The way of pictures that do not fit: read, painted and written in parts."""
     model = free_network()
     save_model(model, 'm.hdf5')
-    image = draw_scene(1, (300, 400))[0]
+    image, lap = draw_scene(1, (300, 400))[0], ('--overlap', '32')
     tifffile.imwrite('x.tif', image, photometric='rgb', compression='zlib', tile=(64, 64))
-    run('predict', 'x.tif', '--model', 'm.hdf5', '--output', 'a', '--tile', '128x128')
+    run('predict', 'x.tif', '--model', 'm.hdf5', '--output', 'a', '--tile', '128x128', *lap)
     monkeypatch.setattr(readers, 'MAX_PIXELS', 9999)
-    run('predict', 'x.tif', '--model', 'm.hdf5', '--output', 'b', '--tile', '128x128')
+    run('predict', 'x.tif', '--model', 'm.hdf5', '--output', 'b', '--tile', '128x128', *lap)
     monkeypatch.setattr('seg.masks.LARGE', 9999)
     monkeypatch.setattr('seg.masks.SHOWN', 128)
-    run('predict', 'x.tif', '--model', 'm.hdf5', '--output', 'c', '--tile', '128x128')
+    run('predict', 'x.tif', '--model', 'm.hdf5', '--output', 'c', '--tile', '128x128', *lap)
     colours = np.asarray(Image.open('a/x.png'))
     assert (np.asarray(Image.open('b/x.png')) == colours).all()
     assert (np.asarray(Image.open('c/x.tif').convert('RGB')) == colours).all()
