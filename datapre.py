@@ -17,6 +17,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
+from threading import Lock
 
 import numpy as np
 import tensorflow as tf
@@ -28,7 +29,7 @@ from seg.classes import NO_CLASS, class_table, indices_to_colours, to_index
 from seg.files import InputError, list_pictures, make_folder
 from seg.losses import border_weight, one_hot
 from seg.settings import Settings
-from seg.sizes import resize
+from seg.sizes import SizeRule, resize
 from seg.sources import load
 from seg.tiles import OnDisk
 
@@ -55,15 +56,21 @@ class Pairs:
         self.cache, self.error, self.places, self.borders = {}, None, {}, borders
         self.dtype = readers.Picture(self.pairs[0][0], data.channels, data.intensity).dtype
         room = [CACHE_BYTES] if room is None else room
+        writing, disk = Lock(), []  # all in one file: a process may open a thousand
 
         def keep(i):
             pair = self._read(i)
-            room[0] -= sum(part.nbytes for part in pair)
-            if room[0] >= 0:
-                self.cache[i] = pair
-            elif folder:
-                self.cache[i] = [OnDisk.of(part, folder) for part in pair]
-            return room[0] >= 0 or folder
+            with writing:
+                room[0] -= sum(part.nbytes for part in pair)
+                if room[0] >= 0:
+                    self.cache[i] = pair
+                elif folder:
+                    for part in pair:
+                        file = disk[-1].file if disk else None
+                        disk.append(OnDisk(part.shape, part.dtype, folder, file))
+                        disk[-1].append(part)
+                    self.cache[i] = disk[-2:]
+                return room[0] >= 0 or folder
 
         with ThreadPoolExecutor(os.cpu_count()) as pool:
             for start in range(0, len(self), 64):  # a few at a time: a large set is not all read
@@ -118,11 +125,15 @@ class Pairs:
         held = [c for c in self.data.classes.scored if counts[c]]
         held.remove(max(held, key=counts.__getitem__)) if held else None
         rng = np.random.default_rng((11, i))
-        self.places[i] = []
+        places = []  # published whole: other threads read it
         for c in held:
-            found = np.flatnonzero(flat == c)
-            self.places[i].append(rng.choice(found, min(256, len(found)), replace=False))
-        return self.places[i]
+            step = max(1, int(counts[c]) // 65536) | 1  # of a frequent one some suffice
+            step += 2 * (label.shape[1] % step == 0 and step > 1)  # not one column of all rows
+            found = np.flatnonzero(flat[::step] == c) * step
+            found = found if len(found) else np.flatnonzero(flat == c)
+            places.append(rng.choice(found, min(256, len(found)), replace=False))
+        self.places[i] = places
+        return places
 
     def _read(self, i):
         (image_path, label_path), data, rule = self.pairs[i], self.data, self.rule
@@ -152,7 +163,8 @@ class Pairs:
 def read_pairs(data, folder='.', borders=False):
     """(training Pairs as network inputs, validation Pairs as they are) of a DataSet; folder: where
     pictures that crops are cut from may be kept on disk."""
-    room, folder = [CACHE_BYTES], data.rule.kind == 'tile' and make_folder(folder)
+    crops = data.rule.kind == 'tile'  # disk serves these nearly as well
+    room, folder = [CACHE_BYTES // (4 if crops else 1)], make_folder(folder) if crops else None
     how = dict(room=room, folder=folder)
     train = Pairs(data, 'train', data.rule, borders=borders, **how)
     return train, Pairs(data, 'val', None, **how)
@@ -280,8 +292,11 @@ def trainGenerator(
         classes=class_table(num_class),
     )
     examine(found, fast=True)
+    sizes = {glance.shape for glance in found.seen(0).values()}
+    if len(sizes) == 1 and not target_size:
+        found = replace(found, rule=SizeRule('whole', *sizes.pop()))
     if found.rule.kind == 'tile':
-        raise InputError(f'{found.where}: pictures of several sizes, or large; give target_size')
+        raise InputError(f'{found.where}: pictures of several sizes; give target_size')
     data = replace(found, channels=1 if image_color_mode == 'grayscale' else 3)
 
     def save(k, image, label):

@@ -78,7 +78,7 @@ def fit(settings, data, run):
     with train.prepared(settings):
         model = unet(None, (*size, data.channels), num_class, classes=data.classes, **network)
     run = run or new_run(settings, data)
-    known = dict(run=run.name, settings=asdict(settings), versions=versions())
+    known = dict(paged=data.paged, run=run.name, settings=asdict(settings), versions=versions())
     model.about = About(data.classes, data.rule, data.intensity, data.formats, **known)
     weights = train.balanced(data) if settings.class_weights else None
     try:

@@ -63,12 +63,17 @@ def nearest_name(name, names):
 
 def is_ours(path):
     """Whether this program wrote the file, which may then be written anew."""
+    head = head_of(path)
+    return any(mark in head for mark in MARKS)
+
+
+def head_of(path):
+    """The first 2048 bytes of a file, unpacked; none of one that can not be read."""
     try:
         with (gzip.open if str(path).endswith('.gz') else open)(path, 'rb') as f:
-            head = f.read(2048)
-    except (OSError, EOFError, zlib.error):  # not even to be read
-        return False
-    return any(mark in head for mark in MARKS)
+            return f.read(2048)
+    except (OSError, EOFError, zlib.error):
+        return b''
 
 
 def refuse_foreign(path, ours=is_ours):

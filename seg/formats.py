@@ -4,11 +4,13 @@ A file of several pictures (a TIFF stack, a NIfTI volume, frames of DICOM, an ar
 them: `pages_of('stack.tif')` gives the paths stack.tif/stack-0.tif, ..., which open as files do.
 """
 
+import logging
 import math
 import os
 import warnings
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
+from threading import Lock
 
 import numpy as np
 import tifffile
@@ -21,6 +23,8 @@ MAX_SIDE = 2**20
 BANDS = 16  # at most
 FORMATS = ('PNG', 'JPEG', 'TIFF', 'BMP', 'GIF', 'WEBP', 'PPM')  # an EPS would be a program
 PILLOWS = [np.dtype(d) for d in 'bool uint8 uint16 int16 int32 float32'.split()]
+UNPACKING = Lock()
+logging.getLogger('tifffile').setLevel(logging.CRITICAL)  # it prints what it doubts
 TURNED = 'a TIFF that an EXIF tag turns; turn the picture itself'
 warnings.simplefilter('ignore', Image.DecompressionBombWarning)  # MAX_PIXELS is the stricter limit
 
@@ -32,6 +36,7 @@ class Raster:
 
     read: function(page, rows, columns) -> array (h, w, bands) of two slices of a page."""
 
+    path: object
     format: str
     pages: int
     height: int
@@ -53,7 +58,13 @@ class Raster:
         return kind + f'x{self.bands}' * (self.bands > 1)
 
     def __getitem__(self, window):
-        values = self.read(self.page, *window)
+        try:
+            values = self.read(self.page, *window)
+        except Exception as e:  # of data that are cut off, or packed as nobody here can unpack
+            why = ' '.join(str(e).split())[:150]
+            mend = 'replace the file or take it out'
+            mend = '`pip install imagecodecs`' if 'imagecodecs' in why else mend
+            raise InputError(f'{self.path}: damaged ({why}); {mend}') from None
         values = values.view(np.uint8) if values.dtype == bool else values
         return values[..., 0] if self.bands == 1 else values
 
@@ -111,7 +122,7 @@ def open_picture(path, decode=True):
             fault = raster_fault(raster)
             picture = replace(raster, page=page)
         else:
-            picture, fault = _pillow(file, page, decode)
+            picture, fault = _pillow(file, raster.info['places'][page] if raster else 0, decode)
     except InputError:
         raise
     except Image.DecompressionBombError:
@@ -178,6 +189,8 @@ def raster_fault(raster):
         return f'holds {raster.dtype}, expected whole numbers or floats'
     if raster.info['turned'] > 1:
         return TURNED
+    if raster.info.get('odd'):
+        return 'a TIFF with a palette, or white as 0; save it as grey or RGB'
     return '' if raster.bands <= BANDS else f'{found}, expected 1 to {BANDS}'
 
 
@@ -186,7 +199,8 @@ def _raster(path):
     with open(path, 'rb') as f:
         begin = f.read(132)
     if begin[:4] in (b'II*\0', b'MM\0*', b'II+\0', b'MM\0+'):
-        return _tiff(path)
+        about = os.stat(path)
+        return _tiff(path, about.st_mtime_ns, about.st_size)
     if begin.startswith(b'\x93NUMPY'):
         return _npy(path)
     if begin[128:] == b'DICM':
@@ -196,7 +210,7 @@ def _raster(path):
     return None
 
 
-def _by_shape(format, shape, dtype, read):
+def _by_shape(path, format, shape, dtype, read):
     """Raster of an array of (H, W), (H, W, bands), (bands or pages, H, W), (pages, H, W, bands) or
     (pages, bands, H, W), of which `read(index)` gives a part; bands are at most BANDS."""
     shape = tuple(shape)
@@ -220,12 +234,12 @@ def _by_shape(format, shape, dtype, read):
         values = read((*lead, rows, columns))
         return values if last else values[..., None]
 
-    return Raster(format, pages, h, w, bands, np.dtype(dtype), part)
+    return Raster(path, format, pages, h, w, bands, np.dtype(dtype), part)
 
 
 def _npy(path):
     array = np.load(path, mmap_mode='r', allow_pickle=False)
-    return _by_shape('NPY', array.shape, array.dtype, lambda index: np.array(array[index]))
+    return _by_shape(path, 'NPY', array.shape, array.dtype, lambda index: np.array(array[index]))
 
 
 @lru_cache(4)  # a compressed volume is unpacked whole for each of its slices
@@ -248,12 +262,14 @@ def _nifti(path):
     dtype = np.dtype(np.float64) if scaled else volume.get_data_dtype()
 
     def read(page, rows, columns):
-        values = _volume(path, os.stat(path).st_mtime_ns).reshape(shape)[:, :, page]
+        with UNPACKING:
+            values = _volume(path, os.stat(path).st_mtime_ns)
+        values = values.reshape(shape)[:, :, page]
         values = values.swapaxes(0, 1)[rows, columns]
         return values.reshape(*values.shape[:2], -1)
 
     bands = shape[3] if len(shape) > 3 else 1
-    return Raster('NIFTI', shape[2], shape[1], shape[0], bands, dtype, read)
+    return Raster(path, 'NIFTI', shape[2], shape[1], shape[0], bands, dtype, read)
 
 
 def _dicom(path):
@@ -273,15 +289,16 @@ def _dicom(path):
         from pydicom.pixels import apply_rescale, pixel_array
 
         values = pixel_array(path, index=page if pages > 1 else None)
-        values = apply_rescale(values, about).astype(dtype)
         if about.PhotometricInterpretation == 'MONOCHROME1':  # bright is low
-            values = values.max() + values.min() - values
+            values = 2**about.BitsStored - 1 - values.astype(np.int64)
+        values = apply_rescale(values, about).astype(dtype)
         return values.reshape(about.Rows, about.Columns, -1)[rows, columns]
 
-    return Raster('DICOM', pages, about.Rows, about.Columns, bands, dtype, read)
+    return Raster(path, 'DICOM', pages, about.Rows, about.Columns, bands, dtype, read)
 
 
-def _tiff(path):
+@lru_cache(256)  # its pages are counted once and not for each of them
+def _tiff(path, changed, size_on_disk):
     """Raster of a TIFF's first series: axes but for height, width, channels and samples are pages.
     info: 'pillow', whether Pillow reads it, too; 'alpha', whether its last band is said to be."""
     with tifffile.TiffFile(path) as file:
@@ -289,7 +306,7 @@ def _tiff(path):
         first, axes, shape, offset = series.keyframe, series.axes, series.shape, series.dataoffset
         places = [page.index if page else None for page in series.pages]
         pages = [page.aspage() for page in file.pages] if len(file.series) > 1 else ()
-    pages = [page for page in pages if not page.subfiletype & 1]  # others are reduced pictures
+    pages = [page for page in pages if not page.subfiletype & 5]  # reduced pictures, or masks
     if len({(page.shape, page.dtype) for page in pages}) > 1:
         raise InputError(f'{path}: holds {len(pages)} pages of several sizes; save each as a file')
     if len(pages) > 1:
@@ -306,7 +323,8 @@ def _tiff(path):
     inner, lead = [a for a in axes if a in 'CS'], [a for a in axes if a not in 'YXCS']
     count, bands = (math.prod(size[a] for a in some) for some in (lead, inner))
     info = {'turned': first.tags.valueof('Orientation', 1), 'rawmode': ''}
-    info['alpha'] = any(kind in (1, 2) for kind in first.extrasamples)
+    info['alpha'] = first.extrasamples[-1:] in ((1,), (2,))
+    info |= {'places': places, 'odd': first.photometric not in (1, 2, 6)}
     samples, odd = first.samplesperpixel, first.photometric not in (1, 2)  # a palette, CMYK, YCbCr
     plain = samples == 1 and first.dtype in PILLOWS
     plain |= first.dtype == np.uint8 and (samples == 3 or samples == 4 and info['alpha'])
@@ -335,7 +353,7 @@ def _tiff(path):
             parts = [_segments(file, file.pages[places[i]], rows, columns) for i in np.ravel(some)]
             return np.concatenate(parts, -1)
 
-    return Raster('TIFF', count, size['Y'], size['X'], bands, first.dtype, read, info=info)
+    return Raster(path, 'TIFF', count, size['Y'], size['X'], bands, first.dtype, read, info=info)
 
 
 def _segments(file, page, rows, columns):
@@ -365,4 +383,4 @@ def _segments(file, page, rows, columns):
                 out[a - y0 : b - y0, c - x0 : d - x0, channel] = segment[
                     a - top : b - top, c - left : d - left
                 ]
-    return out
+    return out[:: rows.step or 1, :: columns.step or 1]

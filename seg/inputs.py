@@ -12,8 +12,9 @@ CROP = 384  # pixels a side, as many as CamVid's 360x480
 
 
 def _rule_of(settings, data):
-    """The SizeRule of the images; None where there is none, or no network takes them."""
-    sizes = {g.shape for g in data.seen(0).values()}
+    """The SizeRule of the images; None where there is none."""
+    seen = data.seen(0, 'train', 'val') or data.seen(0)  # others may be of any size
+    sizes = {g.shape for g in seen.values()}
     if settings.crop and settings.size:
         raise InputError('--crop and --size: expected one of them, crops or resized pictures')
     if settings.crop:
@@ -45,7 +46,8 @@ def _is_alpha(path):
     """Whether the last band is what it is said to be: opaque or clear nearly everywhere. GDAL and
     tifffile call any fourth band alpha, such as near infrared."""
     last = np.asarray(open_picture(path))[..., -1]
-    return np.isin(last, (0, np.iinfo(last.dtype).max)).mean() > 0.95
+    most = np.iinfo(last.dtype).max if last.dtype.kind in 'iu' else 1
+    return np.isin(last, (0, most)).mean() > 0.95
 
 
 def _channels_of(data):
@@ -96,7 +98,7 @@ def decide(settings, data):
         samples = []
         for path in deep[:: -(-len(deep) // 32)]:  # at most 32 pictures, 100,000 values of each
             try:
-                samples.append(readers.sample(path, 100_000))
+                samples.append(readers.sample(path, 100_000)[:, :channels])
             except InputError as e:
                 data.errors.append(str(e))
         values = np.concatenate(

@@ -9,22 +9,22 @@ import gzip
 import hashlib
 import math
 import os
+import re
 from collections import Counter
 from pathlib import Path
 
 import numpy as np
 import tifffile
-from PIL import Image
 
 from seg import report
-from seg.classes import indices_to_colours
+from seg.classes import NO_CLASS, indices_to_colours
 from seg.files import (
     MANY,
     MARK,
     InputError,
     file_of,
     folders_of,
-    is_ours,
+    head_of,
     make_folder,
     refuse_folder,
     refuse_foreign,
@@ -32,13 +32,15 @@ from seg.files import (
     unique_names,
     whole_file,
 )
-from seg.formats import MAX_PIXELS, open_picture
+from seg.formats import MAX_PIXELS, open_picture, pages_of
 from seg.settings import SAVES
 from seg.shapes import GROUNDS
 from seg.tiles import OnDisk
 
 OURS = f'{MARK} mask'  # see files.MARKS
-GEO = (33550, 33922, 34264, 34735, 34736, 34737, 42113)  # tags: where on earth, and no data
+GEO = (33550, 33922, 34264, 34735, 34736, 34737)  # tags: where on earth
+PIXELS = 'RescaleSlope RescaleIntercept RescaleType WindowCenter WindowWidth PixelPaddingValue'
+PIXELS += ' ModalityLUTSequence VOILUTSequence SmallestImagePixelValue LargestImagePixelValue'
 LARGE = MAX_PIXELS  # masks of more are TIFF, which is written in parts
 SHOWN = 4096  # pixels a side of an overlay, at most
 COLUMNS = 'picture class area row column top left bottom right'.split()  # see files.MARKS
@@ -60,13 +62,17 @@ class Masks:
         self.folder, self.classes, self.settings = Path(folder), classes, settings
         self.left, self.pages, self.objects = Counter(map(file_of, files)), {}, []
         sources = [*self.left]
-        stacks = {file_of(file) for file in files} - {*files}
-        self.suffix = {source: _suffix(source, source in stacks) for source in sources}
+        pages = [file for file in files if file_of(file) != file]
+        self.stacks = {*map(file_of, pages)}
+        self.suffix = {source: _suffix(source, source in self.stacks) for source in sources}
         self.names = dict(zip(sources, unique_names(sources, self._occupied)))
         again = [f'{f} as {name}' for f, name in self.names.items() if name != _stem(f)]
         if again:
             more = f' and {len(again) - 5} more' * (len(again) > 5)
             print(f'Pictures of the same name, written as another: {", ".join(again[:5])}{more}')
+        named = [self.names[file_of(page)] + _tail(page) for page in pages]
+        shown = [f'{name}.x' for name in (*self.names.values(), *named)]
+        self.shown_as = dict(zip([*sources, *pages], unique_names(shown)))
         for place in places(folder, settings):
             for source, name in self.names.items():
                 end = {'overlay': '.jpg', 'side-by-side': '.jpg', 'probability': '.npz'}
@@ -81,19 +87,19 @@ class Masks:
         return self.folder / ('side-by-side' if self.settings.side_by_side else 'overlay')
 
     def _occupied(self, name, file):
-        mask = self.folder / f'{name}{self.suffix[file]}'
-        if mask.suffix != '.png' or not mask.exists() or not is_ours(mask):
-            return False
-        with Image.open(mask) as picture:
-            return picture.info.get('Source') not in (None, _source(file))
+        """Whether a mask of that name is there that is another picture's."""
+        for place in (self.folder, self.folder / 'index'):
+            mask = place / f'{name}{self.suffix[file]}'
+            known = re.search(rb'(?:Source\0|unet-camvid mask )([0-9a-f]{40})', head_of(mask))
+            if known and known[1].decode() != _source(file):
+                return True
+        return False
 
     def __call__(self, painted):
         source = file_of(painted.job.file)
         if source not in self.names:  # one that is scored only
             return
-        name, save = self.names[source], self.settings.save
-        if painted.job.file != source:
-            name += painted.job.file.stem.removeprefix(_stem(source))
+        name, save = self.shown_as[painted.job.file], self.settings.save
         if 'overlay' in save:
             self._overlay(painted, name)
         if 'probability' in save:
@@ -106,13 +112,18 @@ class Masks:
                 raise InputError(f'{source}: too large for objects; leave them out of --save')
             self.objects += _objects(name, np.asarray(painted.index), self.classes)
         self.left[source] -= 1
-        pages = self.pages.setdefault(source, [])
-        pages.append(painted.index)
+        number = int(_tail(painted.job.file)[1:]) if painted.job.file != source else 0
+        pages = self.pages.setdefault(source, {})
+        pages[number] = painted.index
         if self.left[source] == 0:
             self._write(source, self.pages.pop(source))
 
     def _write(self, source, pages):
         name, suffix = self.names[source], self.suffix[source]
+        if source in self.stacks:  # each in its place, also where some were not asked for
+            absent = np.full(next(iter(pages.values())).shape, NO_CLASS, np.uint8)
+            pages = {i: pages.get(i, absent) for i in range(len(pages_of(source)))}
+        pages = [*pages.values()]
         for kind in ('colour', 'index'):
             if kind not in self.settings.save:
                 continue
@@ -155,6 +166,15 @@ class Masks:
 
 def _stem(file):
     return file.name[: len(file.name) - len(suffix_of(file))]
+
+
+def _tail(page):
+    """What a page's name has behind its stack's: -007."""
+    return page.stem.removeprefix(_stem(file_of(page)))
+
+
+def _ours(file):
+    return f'{OURS} {_source(file)}'
 
 
 def _source(file):
@@ -201,7 +221,7 @@ def _tiff(path, source, pages, palette):
         with tifffile.TiffFile(source) as tiff:
             held = tiff.pages.first.tags
             tags = [(t.code, t.dtype, t.count, t.value, True) for c in GEO if (t := held.get(c))]
-    how = dict(software=OURS, compression='zlib', metadata=None)
+    how = dict(description=_ours(source), compression='zlib', metadata=None)
     how['photometric'] = 'minisblack' if palette is None else 'palette'
     if palette is not None:
         how['colormap'] = palette.T.astype(np.uint16) * 257
@@ -227,7 +247,7 @@ def _nifti(path, source, pages, palette):
     before = nibabel.load(source)
     header = before.header.copy()
     header.set_data_dtype(np.uint8)
-    header['descrip'], header['cal_min'], header['cal_max'] = OURS.encode(), 0, 0
+    header['descrip'], header['cal_min'], header['cal_max'] = _ours(source).encode(), 0, 0
     header.set_slope_inter(1, 0)
     volume = np.stack(pages, -1).swapaxes(0, 1)
     content = nibabel.Nifti1Image(volume, before.affine, header).to_bytes()
@@ -239,11 +259,13 @@ def _dicom(path, source, pages, palette):
     import pydicom
 
     mask, frames = pydicom.dcmread(source), np.stack(pages)
-    mask.preamble = OURS.encode().ljust(128, b'\0')
-    for name in 'RescaleSlope RescaleIntercept RescaleType WindowCenter WindowWidth'.split():
+    mask.preamble = _ours(source).encode().ljust(128, b'\0')
+    for name in PIXELS.split():  # what was said of the old values
         mask.pop(name, None)
     mask.set_pixel_data(frames if len(frames) > 1 else frames[0], 'MONOCHROME2', 8)
     mask.SOPInstanceUID = mask.file_meta.MediaStorageSOPInstanceUID = pydicom.uid.generate_uid()
+    series = [str(mask.get('SeriesInstanceUID', '')), OURS]  # one of its own, the same for all
+    mask.SeriesInstanceUID = pydicom.uid.generate_uid(entropy_srcs=series)
     mask.ImageType, mask.SeriesDescription = ['DERIVED', 'SECONDARY'], OURS
     mask.save_as(path)
 

@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from seg.files import InputError, list_pictures, write_json
+from seg.formats import pages_of
 from seg.readers import in_threads, read_label, read_raws, recognise
 
 MEANS = {'miou': 'mIoU', 'accuracy': 'pixel accuracy', 'class_accuracy': 'class accuracy'}
@@ -90,7 +91,7 @@ def _masks(folder, pairs):
     """The mask file of each pair; InputError for the first that is missing or there twice."""
     exact, bare, masks = defaultdict(list), defaultdict(list), []
     ending = re.compile('[-_.](pred|prediction|mask|label|seg|out|output)s?$', re.IGNORECASE)
-    for file in list_pictures(folder):
+    for file in (page for path in list_pictures(folder) for page in pages_of(path)):
         stem = unicodedata.normalize('NFC', file.stem)
         exact[stem].append(file)
         bare[ending.sub('', stem)].append(file)

@@ -64,6 +64,7 @@ class About:
     rule: SizeRule = SizeRule()
     intensity: tuple | None = EIGHT_BITS  # of its training set, see readers.read_image
     formats: dict = field(default_factory=dict)  # how that set's labels were read
+    paged: bool = False  # see sources.DataSet
     run: str = ''  # the name of the run's folder
     settings: dict = field(default_factory=dict)
     versions: dict = field(default_factory=dict)
@@ -210,6 +211,7 @@ def read_about(path):
     small = all(type(side) is int and side > 0 for side in sides) and math.prod(sides) <= MAX_PIXELS
     small = small or sides == (None, None)
     expect('rule', rule.kind in KINDS and small, f'one of {", ".join(KINDS)} and two sides')
+    expect('paged', isinstance(held.get('paged', False), bool), 'true or false')
     expect('run', isinstance(run, str) and '/' not in run and '\\' not in run, 'the name of a run')
     if pair is not None:  # of all, or of each band
         ends = (

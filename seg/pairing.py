@@ -6,7 +6,7 @@ import unicodedata
 from collections import Counter, defaultdict
 from pathlib import Path
 
-from seg.files import InputError, is_picture, list_pictures
+from seg.files import MANY, InputError, is_picture, list_pictures, suffix_of
 
 _SPLITS = {
     'train': 'train training tr trainset',
@@ -202,7 +202,8 @@ def by_role(root, files):
         roles = {p: 'label' if is_label_name(stem_of(p)) else None for p in files}
     for path, role in roles.items():
         split = split_of(path.relative_to(root).parts[:-1])
-        split = split or SPLITS.get(bare(stem_of(path)).lower())  # train-volume.tif
+        if suffix_of(path) in MANY:  # train-volume.tif
+            split = split or SPLITS.get(bare(stem_of(path)).lower())
         (labels if role == 'label' else images)[split].append(path)
     return images, labels
 

@@ -14,6 +14,7 @@ from PIL import Image
 
 from seg import metrics, report
 from seg.files import InputError, check_target, copy_whole
+from seg.formats import MAX_PIXELS
 from seg.masks import Masks
 from seg.readers import Picture, open_image, read_label
 from seg.runs import BEST, read_progress
@@ -140,7 +141,7 @@ def paint(model, jobs, settings=Settings, keep=False, tell=lambda *_: None):
         image = job.read()
         sides = rule.input_size(image.shape)
         if how and any(side > most for side, most in zip(sides, how[0])):
-            large = isinstance(image, Picture)
+            large = image.shape[0] * image.shape[1] > MAX_PIXELS  # for training's arrays, too
             used = plan(model, settings.tile, settings.overlap, True) if large else how
             return Tiled(job, image, used, classes, model.output_shape[-1], keep)
         if isinstance(image, Picture):
@@ -234,9 +235,10 @@ class Score:
         self.classes, self.each, self.counts, self.images = classes, each, 0, 0
 
     def __call__(self, painted):
-        job, index = painted.job, np.asarray(painted.index)
+        job = painted.job
         if job.truth is None:
             return
+        index = np.asarray(painted.index)
         truth = job.truth()
         metrics.same_size(job.file, index, job.label, truth)
         self.counts = self.counts + metrics.confusion(truth, index, self.classes)
@@ -279,7 +281,7 @@ def paint_files(model, path, pictures, settings):
     if not (pictures or settings.images or test.is_dir() or Path(settings.data).is_dir()):
         raise InputError(f'{test}: expected a folder of pictures, found nothing; name pictures')
     source = pictures or [settings.images or (test if test.is_dir() else test.parent)]
-    files = find_pictures(source, model.input_shape[-1])
+    files = find_pictures(source, model.input_shape[-1], model.about.paged)
     name = path.parent.name if path.name == BEST else path.stem
     about, folder = model.about, settings.output or Path('predicted') / name
     learned = [about.settings.get(which) for which in ('images', 'labels')]

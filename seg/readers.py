@@ -102,6 +102,7 @@ class Picture:
     def __init__(self, path, channels=3, intensity=EIGHT_BITS):
         self.path, self.channels, self.source = path, channels, open_picture(path)
         self.deep, self.intensity = is_deep(self.source.mode), intensity
+        self.alpha = bands_of(self.source)[1]
         self.shape = *self.source.size[::-1], channels
         self.dtype = np.dtype(np.uint16 if self.deep else np.uint8)
         if not isinstance(self.source, Raster):  # Pillow has it whole
@@ -113,7 +114,11 @@ class Picture:
             self.intensity = self._own_range()
 
     def _own_range(self):
-        values = deep_values(self.source, self.path)
+        height, width, _ = self.shape
+        if height * width > MAX_PIXELS:
+            values = sample(self.path, 1_000_000)
+        else:
+            values = deep_values(self.source, self.path)
         low, high = float(values.min()), float(values.max())
         if self.source.dtype.str[1:] == 'u2' or low >= 0 and high <= 1:
             low, high = 0, 65535 if high > 1 else 1
@@ -121,18 +126,20 @@ class Picture:
 
     def __getitem__(self, window):
         values = self.source[window]
-        if self.deep:
-            values = deep_values(values, self.path)
         values = self._in_channels(values if values.ndim > 2 else values[..., None])
         if not self.deep:
             return values
         low, high = map(np.float32, self.intensity)
-        scaled = ((values - low) / np.maximum(high - low, 1e-12)).clip(0, 1) * 65535
-        return scaled.round().astype(np.uint16)
+        scaled = np.empty(values.shape, np.uint16)
+        for y in range(0, len(values), 256):  # floats of a few rows at a time
+            part = deep_values(values[y : y + 256], self.path)
+            part = ((part - low) / np.maximum(high - low, 1e-12)).clip(0, 1) * 65535
+            scaled[y : y + 256] = part.round()
+        return scaled
 
     def _in_channels(self, values):
         have, wanted = values.shape[-1], self.channels
-        if have in (2, 4) and wanted in (1, 3):  # the last is alpha
+        if have in (2, 4) and wanted in (1, 3) or self.alpha and have == wanted + 1:
             values, have = values[..., :-1], have - 1
         if have == wanted:
             return values

@@ -67,7 +67,10 @@ def convert(data, out):
         split, name, image, label = job
         try:
             if file_of(image) != image:  # a page of a stack
-                picture = np.asarray(open_picture(image))
+                picture = open_picture(image)
+                if picture.mode in ('P', 'CMYK'):
+                    picture = picture.convert('RGB')
+                picture = np.asarray(picture)
                 tifffile.imwrite(out / split / f'{name}.tif', picture, compression='zlib')
             else:
                 shutil.copyfile(image, out / split / (name + suffix_of(image)))

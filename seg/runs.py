@@ -11,6 +11,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from seg.files import (
+    MANY,
     InputError,
     check_target,
     copy_whole,
@@ -18,6 +19,7 @@ from seg.files import (
     is_locked,
     read_json,
     remove_parts,
+    suffix_of,
     write_json,
 )
 from seg.settings import read_settings, versions
@@ -160,13 +162,16 @@ def _fingerprints(data):
 
 def _checksum(path, end=1 << 17):
     """Size and checksum of a file; of a large one its two ends: a PNG has the checksum of all its
-    pixels in the last, and a JPEG that was changed is of another size."""
+    pixels in the last, and a JPEG that was changed is of another size; of arrays all is read."""
     try:
         with open(path, 'rb') as f:
             size = os.fstat(f.fileno()).st_size
-            first = zlib.crc32(f.read(end))
-            f.seek(max(size - end, f.tell()))
-            return f'{size} {zlib.crc32(f.read(end), first):08x}'
+            found = zlib.crc32(f.read(end))
+            if suffix_of(path) not in MANY:
+                f.seek(max(size - end, f.tell()))
+            while part := f.read(end):
+                found = zlib.crc32(part, found)
+            return f'{size} {found:08x}'
     except OSError:  # whoever reads it says so
         return 'unreadable'
 

@@ -7,7 +7,7 @@ import hashlib
 import re
 from collections import namedtuple
 from dataclasses import dataclass, field, replace
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +15,7 @@ from PIL import Image
 
 from seg import classes as tables
 from seg import folders, layouts, readers
-from seg.files import InputError, is_picture, list_pictures, split
+from seg.files import InputError, file_of, is_picture, list_pictures, split
 from seg.formats import BANDS, MAX_PIXELS, bands_of, open_picture, pages_of
 from seg.inputs import decide
 from seg.pairing import without_labels
@@ -42,7 +42,8 @@ class DataSet:
     classes: tables.ClassTable | None = None
     classes_from: str = 'the model'
     formats: dict = field(default_factory=dict)  # layout -> how it is read, see readers.recognise
-    rule: SizeRule | None = None  # None: the pictures differ in size and --size is not given
+    paged: bool = False  # whether pages of a file are bands of one picture
+    rule: SizeRule | None = None  # None: no picture can be read
     channels: int = 3
     intensity: tuple | None = readers.EIGHT_BITS
     errors: list = field(default_factory=list)
@@ -121,6 +122,7 @@ def _find(settings):
     about = dict(errors=few(errors), warnings=[*found.warnings], notes=notes)
     order = [name for name in ('train', 'val', 'test') if name in splits]
     splits = {name: splits[name] for name in order}
+    about['paged'] = any(len(pages_of(image)) > 1 for image, _ in sum(splits.values(), []))
     return DataSet(where, found.layout, found.why, splits, **about), found
 
 
@@ -145,7 +147,8 @@ def _once_each(splits, notes):
 def _pages(splits):
     """Puts the pages of stacks in the place of their files, picture and label alike; where a label
     is one picture, the pages are its picture's bands. A line for each pair that fits neither."""
-    whole = False
+    labelled = [pair for pair in sum(splits.values(), []) if pair[1]]
+    whole = any(len(pages_of(label)) == 1 < len(pages_of(image)) for image, label in labelled)
     for pairs in splits.values():
         several = []
         for image, label in pairs:
@@ -153,16 +156,16 @@ def _pages(splits):
             if label and len(pages) != len(labels) and (len(labels) > 1 or len(pages) > BANDS):
                 line = f'{image}: {len(pages)} pages, but {label} has {len(labels)}'
                 yield f'{line}; make them the same'
-            whole |= label is not None and len(labels) == 1 < len(pages)
             together = len(labels) <= 1 and (whole or len(pages) == 1)
             several += [(image, label)] if together else zip(pages, labels or [None] * len(pages))
         pairs[:] = several
 
 
-def find_pictures(paths, channels=3):
+def find_pictures(paths, channels=3, paged=False):
     """Files, folders and globs -> picture files, or pages of them, without the labels among them;
-    of the folder of a data set its test pictures, or all. Pages as many as a network of more than
-    three channels has are bands. InputError for what matches none."""
+    of the folder of a data set its test pictures, or all. Pages are bands where they were in
+    training (paged), or are as many as a network of more than three channels has. InputError for
+    what matches none."""
     found = [(file, pages_of(file)) for file in _find_files(paths)]
     return [
         page for file, pages in found for page in ([file] if len(pages) == channels > 3 else pages)
@@ -203,7 +206,8 @@ def hold_out(pairs, settings):
 
     count, ordered = len({*map(group, pairs)}), sorted(pairs, key=in_order)
     alike = _alike([pair[0] for pair in ordered])
-    if count >= (4 if alike else 10) and 2 * count <= len(pairs):
+    stacks = any(file_of(image) != image for image, _ in pairs)
+    if count >= (2 if stacks else 4 if alike else 10) and 2 * count <= len(pairs):
         first = Path(group(pairs[0])).name
         note = f'validation: whole groups, of {count} by name, the first {first}...'
         return *split(pairs, share, seed, group), [note]
@@ -227,13 +231,20 @@ def _alike(paths):
     if n < 6:
         return False
 
-    def apart(i, step):
-        seen = [Image.fromarray(readers.viewable(paths[k % n])) for k in (i, i + step)]
-        a, b = (np.asarray(p.convert('L').resize((16, 16)), float) for p in seen)
-        return np.abs(a - b).mean()
+    @cache
+    def small(i):
+        picture = Image.fromarray(readers.viewable(paths[i % n]))
+        return np.asarray(picture.convert('L').resize((16, 16)), float)
 
-    places = np.linspace(0, n - 2, min(20, n - 1)).astype(int)
+    def apart(i, step):
+        return np.abs(small(i) - small((i + step) % n)).mean()
+
     try:
+        width, height = open_picture(paths[0], decode=False).size
+        if width * height > MAX_PIXELS:  # nobody films these
+            return False
+        most = 20 if width * height < 1 << 22 else 6  # of large ones fewer, for time
+        places = np.linspace(0, n - 2, min(most, n - 1)).astype(int).tolist()
         near, far = (np.median([apart(i, step) for i in places]) for step in (1, n // 2))
     except InputError:  # a damaged picture: it is named elsewhere
         return False

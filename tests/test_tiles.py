@@ -15,9 +15,9 @@ from PIL import Image
 import main as program
 from datapre import Pairs
 from model import unet
-from seg import readers
 from seg.classes import numbered_classes
 from seg.files import InputError
+from seg.formats import pages_of
 from seg.losses import border_weight
 from seg.modelfile import About, at_any_size, load_model, save_model
 from seg.predict import Job, jobs_of, paint
@@ -80,6 +80,9 @@ def test_an_array_on_disk(tmp_path):
     disk = OnDisk(array.shape, array.dtype, tmp_path)
     for part in np.split(array, [7, 30]):
         disk.append(part)
+    after = OnDisk((3,), np.uint8, tmp_path, disk.file)
+    after.append(np.arange(3))
+    assert np.asarray(after).tolist() == [0, 1, 2]
     assert disk.nbytes == array.nbytes and (np.asarray(disk) == array).all()
     assert (disk[3:9, 5:7] == array[3:9, 5:7]).all() and not [*tmp_path.iterdir()]
     with pytest.raises(InputError, match='could not be written'):
@@ -329,12 +332,20 @@ def test_geometry_of_volumes_and_maps_is_kept(here):
                 values = volume.astype(np.int16) * (900 if part == 'images' else 1)
                 image = nibabel.Nifti1Image(values, affine)
                 nibabel.save(image, f'data/{part}{split}/case_{k}.nii.gz')
-    run('data', *TINY, '--model', 'm.hdf5')
+    run('data', *TINY, '--model', 'm.hdf5', '--steps', 20, '--learning-rate', 0.01)
     out = nibabel.load(next(here.glob('log/*/masks/case_0.nii.gz')))
     assert out.shape == (64, 48, 6) and np.allclose(out.affine, affine)
     assert out.get_data_dtype() == np.uint8
     source = nibabel.load('data/imagesTs/case_0.nii.gz')
     assert np.allclose(out.header.get_zooms(), source.header.get_zooms())
+    model, found = load_model('m.hdf5'), np.asarray(out.dataobj)
+    pages = pages_of(here / 'data/imagesTs/case_0.nii.gz')
+    for k, result in enumerate(paint(model, jobs_of(model, [(page, None) for page in pages]))):
+        assert (found[:, :, k].T == result.index).all()
+    assert len({*found.ravel().tolist()}) == 2
+    run('predict', *pages[4:], '--model', 'm.hdf5', '--output', 'part', '--save', 'index')
+    part = np.asarray(nibabel.load('part/index/case_0.nii.gz').dataobj)
+    assert (part[:, :, :4] == 255).all() and (part[:, :, 4:] == found[:, :, 4:]).all()
     dicom(here / 'ct.dcm', scene(2).astype(np.int16) * 900)
     tifffile.imwrite(
         'map.tif',
@@ -348,6 +359,8 @@ def test_geometry_of_volumes_and_maps_is_kept(here):
     for name in ('PixelSpacing', 'ImagePositionPatient', 'PatientID'):
         assert after[name] == before[name]
     assert after.SOPInstanceUID != before.SOPInstanceUID
+    [result] = paint(model, jobs_of(model, [('ct.dcm', None)]))
+    assert (after.pixel_array == result.index).all()
     with tifffile.TiffFile('out/index/map.tif') as out:
         assert out.pages.first.tags.valueof(33550) == (2.0, 2.0, 0.0)
         assert out.pages.first.tags.valueof(34735) == (1, 1, 0, 0)
@@ -392,7 +405,8 @@ def test_a_large_picture_in_bounded_memory(here, monkeypatch):
     image, lap = draw_scene(1, (300, 400))[0], ('--overlap', '32')
     tifffile.imwrite('x.tif', image, photometric='rgb', compression='zlib', tile=(64, 64))
     run('predict', 'x.tif', '--model', 'm.hdf5', '--output', 'a', '--tile', '128x128', *lap)
-    monkeypatch.setattr(readers, 'MAX_PIXELS', 9999)
+    for module in ('readers', 'predict', 'formats'):
+        monkeypatch.setattr(f'seg.{module}.MAX_PIXELS', 9999)
     run('predict', 'x.tif', '--model', 'm.hdf5', '--output', 'b', '--tile', '128x128', *lap)
     monkeypatch.setattr('seg.masks.LARGE', 9999)
     monkeypatch.setattr('seg.masks.SHOWN', 128)
