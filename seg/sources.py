@@ -175,7 +175,7 @@ def find_pictures(paths, channels=3, paged=False):
 def _find_files(paths):
     found = []
     for path in map(Path, paths):
-        if path.is_file():
+        if file_of(path).is_file():  # or a page of one
             found.append(path)
             continue
         inside = path.is_dir() and any(map(is_picture, path.iterdir()))
