@@ -91,7 +91,7 @@ class Settings:
     val_split: float = knob(0.2, number(float, 0, 0.99), 'share kept for validation, if no val')
     classes: str = knob(None, 'FILE', 'name,r,g,b[,role] a line (default classes.csv by the data)')
     num_class: int = knob(None, number(int, 1, 255), 'classes, without a table; 1: one sigmoid')
-    size: tuple = knob(None, height_width, "network's input (default the pictures' own size)")
+    size: tuple = knob(None, height_width, "network's input (default the pictures' own, or crops)")
     crop: tuple = knob(None, height_width, 'learn by crops of it, of pictures at their own scale')
     resize: str = knob('pad', ('pad', 'stretch'), 'to --size: keep the aspect and pad, or stretch')
     seed: int = knob(1, number(int, 0, 2**32 - 1), 'of everything random')
