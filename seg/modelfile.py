@@ -64,10 +64,10 @@ class About:
     rule: SizeRule = SizeRule()
     intensity: tuple | None = EIGHT_BITS  # of its training set, see readers.read_image
     formats: dict = field(default_factory=dict)  # how that set's labels were read
-    paged: bool = False  # see sources.DataSet
     run: str = ''  # the name of the run's folder
     settings: dict = field(default_factory=dict)
     versions: dict = field(default_factory=dict)
+    paged: bool = False  # see sources.DataSet
 
 
 def plain_network(model):
