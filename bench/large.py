@@ -15,7 +15,6 @@ a training of 50 steps on the large ones.
 """
 
 import os
-import resource
 import subprocess
 import sys
 import tempfile
@@ -81,6 +80,15 @@ def agree(path, tile=None, overlap=None):
     print(f'{100 * differ[near].mean():.3f} %, elsewhere {100 * differ[~near].mean():.3f} %')
 
 
+def peak_of(command, folder=None):
+    """Peak resident memory, GB, of a command, which must succeed."""
+    process = subprocess.Popen(command, cwd=folder, stdout=subprocess.DEVNULL)
+    _, status, usage = os.wait4(process.pid, 0)
+    if status:
+        raise SystemExit(f'{command} failed')
+    return usage.ru_maxrss / 1e6
+
+
 def large_tiff(path, height=20_000, width=30_000):
     values = tifffile.memmap(path, shape=(height, width, 3), dtype=np.uint8, photometric='rgb')
     for y in range(0, height, 500):
@@ -95,9 +103,8 @@ def predict(path, repeats=5):
         subprocess.run([sys.executable, __file__, 'draw', large], check=True)
         command = [sys.executable, ROOT / 'main.py', 'predict', large, '--model', path]
         start = time.perf_counter()
-        subprocess.run([*command, '--output', out], check=True, stdout=subprocess.DEVNULL)
+        peak = peak_of([*command, '--output', out])
         seconds = time.perf_counter() - start
-        peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1e6
         print(
             f'the command: {seconds:.0f} s, {seconds / 600:.3f} s a megapixel, peak {peak:.2f} GB'
         )
@@ -142,13 +149,7 @@ def crops(folder=None):
         flags = '--crop 256x256 --preset fast --num-class 13 --steps 25 --epochs 2'.split()
         train = ['train', '--data', large, *flags, '--val-split', '0.02']
         start = time.perf_counter()
-        subprocess.run(
-            [sys.executable, ROOT / 'main.py', *train],
-            check=True,
-            cwd=own,
-            stdout=subprocess.DEVNULL,
-        )
-        peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1e6
+        peak = peak_of([sys.executable, ROOT / 'main.py', *train], own)
         print(f'training: peak {peak:.2f} GB, {time.perf_counter() - start:.0f} s', flush=True)
         subprocess.run([sys.executable, __file__, 'speed', large, small, own], check=True)
 
