@@ -69,8 +69,11 @@ def test_a_canvas_gives_each_pixel_once(height, width, tile, overlap):
         found[window] = part
 
     canvas = Canvas(picture.shape, (tile * STEP,) * 2, overlap * STEP, emit)
+    beyond = np.pad(picture, ((0, 200), (0, 200), (0, 0)), 'edge')
     for n, (place, part) in enumerate(canvas.windows(picture), 1):
         assert part.shape == (*canvas.sides, 2) and n <= len(canvas)
+        y, x = (starts[i] for starts, i in zip(canvas.starts, place))
+        assert (part == beyond[y : y + part.shape[0], x : x + part.shape[1]]).all()
         canvas.add(place, part.copy())
     assert (seen == 1).all() and np.abs(found - picture).max() < 1e-6
 
