@@ -143,7 +143,7 @@ class Masks:
         band = -(-1024 // step) * step if step > 1 else height  # of files in strips or tiles
         image, index = (
             np.concatenate(
-                [x[y : y + band, 0:width][::step, ::step] for y in range(0, height, band)]
+                [x[y : y + band, 0:width][::step, ::step].copy() for y in range(0, height, band)]
             )
             for x in (painted.image, painted.index)
         )
@@ -237,7 +237,8 @@ def _tiff(path, source, pages, palette):
                 for y in range(0, h, 512)
                 for x in range(0, w, 512)
             )
-            out.write(cells, shape=(h, w), dtype=np.uint8, tile=(512, 512), extratags=tags, **how)
+            plain = dict(shape=(h, w), dtype=np.uint8, tile=(512, 512), extratags=tags)
+            out.write(cells, maxworkers=1, **plain, **how)  # threads would take all of them in
 
 
 def _nifti(path, source, pages, palette):
