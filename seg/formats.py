@@ -225,7 +225,7 @@ def _by_shape(path, format, shape, dtype, read):
     h, w = shape[-3:-1] if last else shape[-2:]
     bands = shape[-1] if last else shape[1] if first else 1
     pages = shape[0] if len(shape) == 4 or len(shape) == 3 and not last else 1
-    several = pages > 1 or len(shape) == 4 or len(shape) == 3 and not last
+    several = len(shape) == 4 or len(shape) == 3 and not last
 
     def part(page, rows, columns):
         lead = (page,) if several else ()
