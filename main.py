@@ -24,7 +24,7 @@ AUG_ARGS |= dict(horizontal_flip=True, vertical_flip=True)
 SHAPED = dict(filters=16, stride=2, dilated=True, residual=True)  # fast and best have in common
 SHAPED |= dict(loss='crossentropy+dice', class_weights=True, steps=250, monitor='val_miou')
 SHAPED |= dict(optimizer='muon', learning_rate=5e-3, schedule='cosine', weight_decay=0.01)
-SHAPED |= dict(augment='scale=0.75-1.6,flip,jitter=0.2')
+SHAPED |= dict(augment='scale=0.75-1.6,flip,jitter=0.2', patience=0.34)
 PRETRAINED = dict(encoder='efficientnet-lite0', stride=1, residual=False, epochs=12)
 DRAWN = dict(data='sample', model='sample.hdf5', filters=16, steps=160, epochs=6)
 DRAWN |= dict(optimizer='muon', learning_rate=5e-3, schedule='cosine', class_weights=True)
@@ -34,6 +34,7 @@ PRESETS = {  # sets of defaults; any flag overrides them
     'sample': DRAWN,
     'fast': SHAPED | dict(epochs=10),
     'transfer': SHAPED | PRETRAINED,
+    'auto': SHAPED | dict(minutes=30.0, epochs=12),  # and what seg/plan.py decides
     'best': SHAPED | dict(epochs=30, learning_rate=3e-3, class_weights=False, ema=0.998),
 }
 SHIPPED = ROOT / 'weights/camvid-transfer.hdf5'  # what `transfer` gave on CamVid
@@ -49,14 +50,16 @@ def whole(settings, flags, run):
 
     data = load_fit(settings)
     check_output(data, settings)
-    run = fit(settings, data, run)
+    painted = len(data.splits.get('test') or data.scored()[1])
+    run = fit(settings, data, flags, run, painted)
     from model import load_model
 
     paint_and_score(load_model(run / BEST), data, run, settings)
 
 
-def fit(settings, data, run):
-    """data -> model -> fit; the run's folder, which holds the best model."""
+def fit(settings, data, flags, run, after=0):
+    """data -> model -> fit; the run's folder, which holds the best model. after: pictures that are
+    painted then."""
     if run:
         print(f'Going on with {run}')
         with locked(run, 'training in it'):
@@ -66,7 +69,13 @@ def fit(settings, data, run):
     from datapre import Stream, read_pairs
     from model import About, unet
     from seg import train
+    from seg.budget import Budget
 
+    decided = []
+    if settings.preset == 'auto' and not (run or 'config' in flags):
+        from seg.plan import plan
+
+        settings, data, decided = plan(settings, flags, data)
     num_class = 1 if settings.num_class == 1 else len(data.classes)
     pairs, val_pairs = read_pairs(data, settings.log, settings.border_weights)
     stream = Stream(pairs, settings, num_class)
@@ -84,7 +93,8 @@ def fit(settings, data, run):
     try:
         with locked(run, 'training in it'):
             tell_rivals(run, settings)
-            train.fit(model, stream, val_pairs, settings, run, weights)
+            budget = settings.minutes and Budget(settings, len(val_pairs), after, decided)
+            train.fit(model, stream, val_pairs, settings, run, weights, budget)
     except train.Interrupted:
         print(f'\nStopped. Go on with: python main.py --resume {run}')
         raise KeyboardInterrupt from None
@@ -94,7 +104,7 @@ def fit(settings, data, run):
 def train(settings, flags, run):
     from seg.check import load_fit
 
-    fit(settings, load_fit(settings), run)
+    fit(settings, load_fit(settings), flags, run)
 
 
 def sample(settings, flags, run):

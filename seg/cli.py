@@ -5,8 +5,10 @@ import dataclasses
 import difflib
 import os
 import sys
+import time
 from contextlib import redirect_stderr, redirect_stdout
 
+import seg
 from seg import augment, settings
 from seg.files import InputError
 from seg.runs import find_run
@@ -167,6 +169,7 @@ class Lasting:
 
 def run(argv, presets, verbs, doc):
     """Run one command line; the exit status. verbs: {name or None: f(settings, flags, run)}."""
+    seg.started = time.monotonic()
     out, err = Lasting(sys.stdout), Lasting(sys.stderr)
     with redirect_stdout(out), redirect_stderr(err):
         status = _run(argv, presets, verbs, doc)
@@ -194,6 +197,9 @@ def _run(argv, presets, verbs, doc):
             other = '--images' if 'images' in flags else '--data'
             raise InputError(f'{place} and {other}: expected one of them; what is {place} for?')
         flags |= {'data': place} if place else {}
+        said = {'preset', 'config', 'resume', 'steps', 'epochs'} & {*flags}
+        if verb in (None, 'train') and not said and {'data', 'images', 'minutes'} & {*flags}:
+            flags['preset'] = 'auto'
         if 'resume' in flags:
             folder, chosen = resume(flags)
         else:

@@ -11,7 +11,7 @@ LARGE = 1 << 20  # pixels; of larger pictures, and of several sizes, a network l
 CROP = 384  # pixels a side, as many as CamVid's 360x480
 
 
-def _rule_of(settings, data):
+def rule_of(settings, data):
     """The SizeRule of the images; None where there is none."""
     seen = data.seen(0, 'train', 'val') or data.seen(0)  # others may be of any size
     sizes = {g.shape for g in seen.values()}
@@ -105,4 +105,4 @@ def decide(settings, data):
             [s for s in samples if s.shape[1] == samples[0].shape[1]] or [[[0]]]
         )
         intensity = _range_of(values, 0 if channels not in (1, 3) else None)
-    return {'channels': channels, 'intensity': intensity, 'rule': _rule_of(settings, data)}
+    return {'channels': channels, 'intensity': intensity, 'rule': rule_of(settings, data)}

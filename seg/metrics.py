@@ -168,3 +168,20 @@ def warnings(counts, table, val_losses=(), epochs=5):
             'labels that do not fit the images (see `check`)'
         )
     return lines
+
+
+def hopeless(counts, mious, losses, epochs=5):
+    """A line on a training that can not reach anything, with the likely causes, mostly '': for
+    `epochs` it has answered no better than with one class everywhere, and its loss has not moved.
+    counts: of confusion; mious, losses: of validation and of training, of all epochs so far."""
+    truth = np.asarray(counts, np.float64).sum(1)
+    constant = truth.max() / max(truth.sum() * (truth > 0).sum(), 1)  # mIoU of the commonest class
+    before, last = losses[:-epochs], losses[-epochs:]
+    if not before or max(mious[-epochs:]) > 1.1 * constant + 0.01 or min(last) < 0.98 * min(before):
+        return ''
+    return (
+        f'for {epochs} epochs it has painted no better than one class everywhere would (val mIoU '
+        f'{100 * mious[-1]:.1f} %), and its loss has not moved ({losses[-1]:.4g}). Likely causes: '
+        'a learning rate too high, at which the network got stuck (try a tenth); one too low; '
+        'labels that do not fit the images (see `check`)'
+    )

@@ -13,11 +13,11 @@ import numpy as np
 from PIL import Image
 
 from seg import metrics, report
-from seg.files import InputError, check_target, copy_whole
+from seg.files import InputError, check_target, copy_whole, read_json
 from seg.formats import MAX_PIXELS
 from seg.masks import Masks
 from seg.readers import Picture, open_image, read_label
-from seg.runs import BEST, read_progress
+from seg.runs import BEST, PLAN, read_progress
 from seg.settings import Settings, versions
 from seg.sizes import resize
 from seg.sources import find_pictures, load
@@ -273,6 +273,9 @@ def paint_and_score(model, data, folder, settings):
     overlays = f', overlays: {shown}/{masks.shown.name}/' * ('overlay' in settings.save)
     print(f'Masks: {shown}/{overlays}, report: {folder}/report.html')
     print(f'Curves: tensorboard --logdir {settings.log}')
+    print(
+        f'Next: python main.py predict PICTURE   (with {settings.model}, a copy of the best epoch)'
+    )
 
 
 def paint_files(model, path, pictures, settings):
@@ -345,4 +348,6 @@ def _conclude(counts, classes, about, path, page, settings=None, history=None):
     metrics.write_scores(path, counts, classes, **about)
     if page:
         shown = asdict(settings) if settings else {'scored': about['of']}
-        page.write(counts, shown, versions(), history, about['split'], lines)
+        plan = path.parent / PLAN if settings else None  # of a run
+        plan = read_json(plan).get('plan', ()) if plan and plan.is_file() else ()
+        page.write(counts, shown, versions(), history, about['split'], lines, plan)

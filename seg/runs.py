@@ -24,7 +24,7 @@ from seg.files import (
 )
 from seg.settings import read_settings, versions
 
-BEST, STATE = 'best.hdf5', 'state.npz'
+BEST, STATE, PLAN = 'best.hdf5', 'state.npz', 'plan.json'
 
 
 def new_run(settings, data):
@@ -105,7 +105,8 @@ def read_progress(run):
         history = {name: [*map(float, past)] for name, past in found['history'].items()}
         if epoch < 0 or any(len(past) != epoch for past in history.values()):
             raise ValueError(f'no history of {epoch} epochs')
-        return {'epoch': epoch, 'best': best and float(best), 'history': history}
+        known = {'history': history, 'clock': found.get('clock')}  # of a run with settings.minutes
+        return {'epoch': epoch, 'best': best and float(best)} | known
     except Exception as e:  # whatever zipfile, numpy and json make of it
         raise damaged(run / STATE, e) from None
 

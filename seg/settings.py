@@ -62,6 +62,7 @@ def saves(text):
 saves.metavar = 'LIST'
 height_width.metavar = 'HxW'
 SAVES = ('colour', 'index', 'probability', 'overlay', 'objects')
+MINUTES = number(float, 0.2, 10**5)
 COUNT, STEPS, SHARE = number(int, 1, 1024), number(int, 1, 10**6), number(float, 0, 1)
 MODEL = file_name('.hdf5', '.h5', '.keras')
 LOSSES = ('categorical_crossentropy', 'binary_crossentropy', 'mse', 'rmse', 'focal', 'dice')
@@ -112,6 +113,9 @@ class Settings:
     batch_size: int = knob(2, COUNT, 'images a step')
     steps: int = knob(100, STEPS, 'an epoch')
     epochs: int = knob(20, STEPS, 'of so many steps', later=True)
+    minutes: float = knob(
+        None, MINUTES, 'end so long after the start, with the best that this time allows'
+    )
     optimizer: str = knob('adam', ('adam', 'muon'), 'muon: fewer steps to the same score')
     learning_rate: float = knob(1e-3, number(float, 0, 1e9), 'of the optimizer')
     encoder_rate: float = knob(0.2, SHARE, "of it for the encoder's pretrained layers")
@@ -123,6 +127,9 @@ class Settings:
     )
     bfloat16: bool = knob(False, bool, 'faster with AVX-512 BF16, AMX, GPUs; files stay float32')
     monitor: str = knob('val_loss', ('val_loss', 'val_miou'), 'which epoch is best and kept')
+    patience: float = knob(
+        0.0, SHARE, 'stop when such a share of the run has won nothing; 0: never'
+    )
     augment: str = knob(None, 'LIST', "listed below; default the article's aug_args; none: none")
     aug_dict: dict = knob(None, None, "ImageDataGenerator's arguments, where augment is None")
     weights: str = knob(None, 'FILE', 'start from the weights of this model')
@@ -216,6 +223,8 @@ def resolve(flags, presets):
     if chosen.border_weights and chosen.num_class == 1:
         wanted = 'expected two classes or more, found --num-class 1; try --num-class 2'
         raise InputError(f'--border-weights: {wanted}')
+    if 'minutes' in flags and 'steps' in flags:
+        raise InputError('--minutes and --steps: expected one of them, the time or the steps')
     return chosen
 
 

@@ -217,7 +217,9 @@ def hold_out(pairs, settings):
         parts = split(
             pairs, share, seed, lambda p: p[0].stem if unique else '/'.join(p[0].parts[-3:])
         )
-        return *parts, [f'validation: {len(parts[1])} of {len(pairs)} pictures, drawn by lot']
+        note = f'validation: {len(parts[1])} of {len(pairs)} pictures, drawn by lot; where several'
+        note += ' show the same (one video, one patient), scores flatter: name those GROUP-NUMBER'
+        return *parts, [note]
     n = len(pairs) - min(max(round(len(pairs) * share), 1), len(pairs) - 1)
     note = 'neighbours look alike, as frames of a video and slices do: validation is '
     note += f'the last {len(pairs) - n} in order; those at the border still know one another'

@@ -1,6 +1,7 @@
 """The fit and its callbacks: validation, best model, TensorBoard, resume, guards, time estimate."""
 
 import dataclasses
+import itertools
 import json
 import math
 import os
@@ -27,6 +28,8 @@ from seg.runs import BEST, STATE, damaged, keep, publish, read_progress, write_s
 from seg.settings import Settings, read_settings
 from seg.speed import make_optimizer
 
+IDLE = 300  # seconds of nothing won; to stop before saves nobody anything
+
 
 class Interrupted(Exception):
     """Ctrl-C: the state of the last whole epoch and the best model are on disk."""
@@ -48,7 +51,7 @@ def prepared(settings):
         keras.config.set_dtype_policy('float32')  # its layers keep theirs
 
 
-def fit(model, stream, val_pairs, settings, run, balance=None):
+def fit(model, stream, val_pairs, settings, run, balance=None, budget=None):
     """Train as `settings` say; the best model is at run/best.hdf5 and settings.model afterwards.
 
     Args: model: a network that ends in an activation, with its `about`; trained on the logits.
@@ -56,6 +59,7 @@ def fit(model, stream, val_pairs, settings, run, balance=None):
         val_pairs: sequence of (image, label), as they are, with `.pairs` of their paths.
         run: Path of the run's folder. Where it holds a state.npz the training goes on from there.
         balance: what a pixel of each class counts, default 1.
+        budget: Budget of a run that ends with its time.
     Raises: InputError, Interrupted.
     """
     for layer in encoder_layers(model) if settings.freeze else ():
@@ -75,18 +79,25 @@ def fit(model, stream, val_pairs, settings, run, balance=None):
     validation = Validation(plain, val_pairs, logits.loss.__name__, balance, activation, guard)
     average = [keras.callbacks.SwapEMAWeights(swap_on_epoch=True)] if settings.ema else []
     best = Best(plain, run, settings)
-    state = State(run / STATE, best, average)
+    state = State(run / STATE, best, average, budget)
     epoch = state.load(logits)
     if epoch and Settings(**read_settings(run / 'settings.json')).epochs < settings.epochs:
         write_settings(run, settings)  # now that its state is read
-    if epoch >= settings.epochs:
+    if epoch >= (budget.epochs if budget else settings.epochs):
         print(f'{run} has done its {epoch} epochs')
         return publish(run, settings)
     # The average comes first: the others see it.
     board = Board(run, validation, state.history)
     callbacks = [*average, validation, guard, best, board, state]
-    batches = stream.batches(epoch * settings.steps * settings.batch_size)
+    guard.budget, guard.validation, guard.history = budget, validation, state.history
+    guard.done = budget.steps if budget else epoch * settings.steps
+    batches = stream.batches(guard.done * settings.batch_size)
     epochs = dict(epochs=settings.epochs, initial_epoch=epoch, steps_per_epoch=settings.steps)
+    if budget:
+        budget.measure(logits, batches, validation)
+        budget.tell(run)
+        callbacks += [budget, budget.bar]
+        epochs |= dict(steps_per_epoch=10**9)
     try:
         with guard:
             logits.fit(batches, shuffle=False, callbacks=callbacks, **epochs)
@@ -111,7 +122,7 @@ def balanced(data):
 def learning_rate(settings):
     """The rate itself, or a schedule over the whole run: warm-up over a twentieth, cosine to 0."""
     rate, total = settings.learning_rate, settings.epochs * settings.steps
-    if settings.schedule == 'constant':
+    if settings.schedule == 'constant' or settings.minutes:
         return rate
     warm_up = total // 20
     how = dict(warmup_target=rate, warmup_steps=warm_up)
@@ -131,9 +142,14 @@ class Validation(keras.callbacks.Callback):
         if keras.backend.backend() == 'tensorflow':  # as a graph in half the time
             graph = tf.function(reduce_retracing=True)
             self.loss = graph(lambda label, output: loss(one_hot(label, n), output))
-        # Evenly over the set: neighbouring frames of a video look alike.
-        self.places = {int(i) for i in np.linspace(0, len(pairs) - 1, shown).round()}
-        self.counts, self.shown = None, []
+        self.counts, self.shown, self.most = None, [], shown
+        self.choose(len(pairs))
+
+    def choose(self, count):
+        """Score so many of the pictures alone, evenly over the set, and show four of them: frames
+        that are neighbours look alike."""
+        self.chosen = np.linspace(0, len(self.pairs) - 1, count).round().astype(int).tolist()
+        self.places = {self.chosen[int(i)] for i in np.linspace(0, count - 1, self.most).round()}
 
     def on_epoch_end(self, epoch, logs=None):
         if any(layer.compute_dtype != 'float32' for layer in self.model.layers):
@@ -150,13 +166,12 @@ class Validation(keras.callbacks.Callback):
             label = held[i][rows, columns]
             losses.append((float(self.loss(label[None], output[None])), label.size / held[i].size))
 
-        numbered = enumerate(self.pairs.pairs)
-        jobs = [
-            Job(image, partial(read, i), None, label, partial(part, i))
-            for i, (image, label) in numbered
-        ]
+        jobs = []
+        for i in self.chosen:
+            image, label = self.pairs.pairs[i]
+            jobs.append(Job(image, partial(read, i), None, label, partial(part, i)))
         self.counts, self.shown = 0, []
-        for i, painted in enumerate(paint(plain, jobs, s)):
+        for painted, i in zip(paint(plain, jobs, s), self.chosen):
             self.guard.stop_if_asked()
             truth = held.pop(i)
             self.counts = self.counts + metrics.confusion(truth, painted.index, self.classes)
@@ -187,9 +202,10 @@ class Best(ModelCheckpoint):
 class State(keras.callbacks.Callback):
     """Weights, optimizer, epoch, best value and history after each epoch, in one whole file."""
 
-    def __init__(self, path, best, average=()):
+    def __init__(self, path, best, average=(), budget=None):
         super().__init__()
         self.path, self.best, self.average, self.history = path, best, average, {}
+        self.budget = budget
 
     def load(self, model):
         """Put a saved state into model and checkpoint; the epoch to go on with, 0 without one."""
@@ -209,6 +225,8 @@ class State(keras.callbacks.Callback):
         except Exception as e:  # whatever zipfile, numpy and keras make of it
             raise damaged(self.path, e) from None
         self.history = progress['history']
+        if self.budget:
+            self.budget.load(progress['clock'])
         if (self.path.parent / BEST).exists():  # else the next epoch is the best there is
             self.best.best = progress['best']
         for average in self.average:  # as saved: it is in the model, and the weights in its place
@@ -221,6 +239,7 @@ class State(keras.callbacks.Callback):
             self.history.setdefault(name, []).append(float(value))
         best = None if self.best.best is None else float(self.best.best)
         progress = {'epoch': epoch + 1, 'history': self.history, 'best': best}
+        progress['clock'] = self.budget and self.budget.state()
         numbered = enumerate([*self.model.weights, *self.model.optimizer.variables])
         values = {f'v{i}': keras.ops.convert_to_numpy(v) for i, v in numbered}
         with whole_file(self.path, replace=True) as beside:
@@ -235,6 +254,7 @@ class Guard(keras.callbacks.Callback):
         super().__init__()
         self.settings, self.stream, self.run, self.val_images = settings, stream, run, val_images
         self.interrupted, self.first, self.epoch, self.times = False, None, 0, []
+        self.done, self.ends, self.history, self.budget, self.validation = 0, [], {}, None, None
 
     def __enter__(self):
         def interrupt(number, frame):
@@ -256,18 +276,45 @@ class Guard(keras.callbacks.Callback):
     def on_epoch_end(self, epoch, logs=None):
         if not math.isfinite(logs['val_loss']):
             self._stop(f'validation loss is {logs["val_loss"]} after epoch {epoch + 1}')
+        self.ends.append(time.monotonic())
+        past = {name: [*self.history.get(name, ()), value] for name, value in logs.items()}
+        if line := metrics.hopeless(self.validation.counts, past['val_miou'], past['loss']):
+            raise InputError(f'{self.run}: stopped after epoch {epoch + 1}: {line}')
+        self._stop_if_idle(past[self.settings.monitor], epoch + 1)
+
+    def _stop_if_idle(self, values, epoch):
+        """End the training early where a share of it, and five minutes, have won nothing; while a
+        cosine still has much of its rate, that says nothing."""
+        s, clock = self.settings, self.budget or self.settings
+        values = [-v for v in values] if s.monitor == 'val_loss' else values
+        steps = enumerate(zip(values[1:], itertools.accumulate(values, max)), 2)
+        won = max((i for i, (v, best) in steps if v - best > 0.001 * abs(best)), default=1)
+        early = s.schedule == 'cosine' and epoch < 2 / 3 * clock.epochs
+        if epoch - won < max(5, s.patience * clock.epochs) or early or not s.patience:
+            return
+        begin = self.ends[max(len(self.ends) - 1 - epoch + won, 0)]
+        if epoch < clock.epochs and self.ends[-1] - begin >= IDLE:
+            line = (
+                f'{s.monitor} has not risen' if s.monitor == 'val_miou' else 'val_loss has not sunk'
+            )
+            line = f'Stopped after epoch {epoch} of {clock.epochs}: {line} by a thousandth in'
+            print(f'\n{line} {epoch - won} epochs; --patience 0 goes on all the same')
+            if self.budget:
+                self.budget.epochs = epoch
+            self.model.stop_training = True
 
     def on_train_batch_end(self, batch, logs=None):
         self.first = self.first or max(logs['loss'], 1)
         if not logs['loss'] < 1000 * self.first:  # nor inf, nor nan
             size = self.settings.batch_size
-            files = self.stream.files((self.epoch * self.settings.steps + batch) * size, size)
+            files = self.stream.files(self.done * size, size)
             rate = float(keras.ops.convert_to_numpy(self.model.optimizer.learning_rate))
             where = f'step {batch + 1} of epoch {self.epoch + 1}, learning rate {rate:g}'
             self._stop(f'loss is {logs["loss"]} at {where}, batch {", ".join(map(str, files))}')
+        self.done += 1
         self.stop_if_asked()
         self.times.append(time.perf_counter())
-        if len(self.times) == min(8, self.settings.steps) and len(self.times) > 1:
+        if len(self.times) == min(8, self.settings.steps) > 1 and not self.settings.minutes:
             self._estimate(np.diff(self.times[min(2, len(self.times) - 2) :]).mean())
 
     def _estimate(self, step):

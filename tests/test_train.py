@@ -2,6 +2,7 @@
 
 import pickle
 from pathlib import Path
+from types import SimpleNamespace
 
 import keras
 import numpy as np
@@ -27,7 +28,8 @@ def test_the_best_epoch_is_of_the_lowest_loss_or_the_highest_miou(tmp_path, moni
 @pytest.mark.parametrize('loss', [float('nan'), float('inf')])
 def test_a_validation_loss_that_is_no_number_stops(tmp_path, loss):
     guard = train.Guard(Settings(), None, tmp_path, 3)
-    guard.on_epoch_end(0, {'val_loss': 1.0})
+    guard.validation = SimpleNamespace(counts=np.eye(2))
+    guard.on_epoch_end(0, {'val_loss': 1.0, 'val_miou': 1.0, 'loss': 1.0})
     with pytest.raises(InputError, match='validation loss is (nan|inf) after epoch 2'):
         guard.on_epoch_end(1, {'val_loss': loss})
 
@@ -104,3 +106,51 @@ def test_a_resumed_run_remembers_its_best(tmp_path):
     model, again, state = begin()
     assert state.load(model) == 1
     assert again.best == 0.5 and state.history['val_loss'] == [0.5]
+
+
+def guarded(tmp_path, values, total=12, minute=60, **settings):
+    """(Guard, epoch at which it ends the training or None) of these val mIoUs, a minute each."""
+    from seg import metrics
+
+    how = dict(monitor='val_miou', epochs=total, patience=0.34) | settings
+    guard, now = train.Guard(Settings(**how), None, tmp_path, 3), 0.0
+    counts = np.diag([900, 100])
+    guard.validation, guard.history = SimpleNamespace(counts=counts), {}
+    guard.set_model(SimpleNamespace(stop_training=False))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(metrics, 'hopeless', lambda *_: '')
+        for epoch, value in enumerate(values):
+            patch.setattr(train.time, 'monotonic', lambda: now)
+            now += minute
+            logs = {'val_loss': 1 - value, 'val_miou': value, 'loss': 1.0}
+            guard.on_epoch_end(epoch, logs)
+            for name, x in logs.items():
+                guard.history.setdefault(name, []).append(x)
+            if guard.model.stop_training:
+                return epoch + 1
+    return None
+
+
+def test_a_training_that_wins_nothing_more_ends(tmp_path, capsys):
+    flat = [0.3, 0.5, 0.6] + 9 * [0.6002]
+    assert guarded(tmp_path, flat) == 8  # five epochs after the third
+    assert 'after epoch 8 of 12' in capsys.readouterr().out
+    assert guarded(tmp_path, flat, monitor='val_loss') == 8
+    assert guarded(tmp_path, flat, schedule='cosine') == 8
+    assert guarded(tmp_path, flat, schedule='cosine', total=20) is None  # before two thirds
+    assert guarded(tmp_path, flat, patience=0.0) is None
+    assert guarded(tmp_path, flat, patience=0.6) == 11
+    assert guarded(tmp_path, flat, minute=6) is None  # nobody gains by it
+    assert guarded(tmp_path, [0.05 * i for i in range(12)]) is None
+
+
+def test_a_training_that_can_reach_nothing_ends():
+    from seg.metrics import hopeless, scores
+
+    one = np.array([[900, 0], [100, 0]])  # all painted as the first class
+    stuck = [scores(one)['miou']] * 9
+    assert 'learning rate' in hopeless(one, stuck, [2.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0])
+    assert not hopeless(one, stuck, [1.0] * 5)  # too early to say
+    assert not hopeless(one, stuck, [1.0 - 0.01 * i for i in range(9)])  # it still learns
+    assert not hopeless(one, [0.8] * 9, [1.0] * 9)
+    assert hopeless(one, [0.1] * 9, [1.0] * 9)

@@ -65,10 +65,20 @@ class Report:
         kinds = 'Image', 'Truth', 'Prediction', 'Error'
         return {'size': size, 'pictures': dict(zip(kinds, map(_data_uri, (image, *maps, error))))}
 
-    def write(self, counts, settings=None, versions=None, history=None, split='', warnings=()):
+    def write(
+        self,
+        counts,
+        settings=None,
+        versions=None,
+        history=None,
+        split='',
+        warnings=(),
+        plan=(),
+    ):
         """Write the file, whole or not at all, of metrics.confusion's counts of all images;
         settings, versions: {name: value}, without those of None; history: curves_figure's; split:
-        'test', 'val', 'train', or what else the images are called; warnings: lines."""
+        'test', 'val', 'train', or what else the images are called; warnings: lines; plan: rows of
+        what was decided, the decision and why."""
         from jinja2 import Environment, StrictUndefined
 
         pages = Environment(autoescape=True, trim_blocks=True, undefined=StrictUndefined)
@@ -77,6 +87,7 @@ class Report:
         template = pages.from_string(Path(__file__).with_name('report.html').read_text('utf-8'))
         shown = dict(MEANS=MEANS, COLUMNS=COLUMNS, WRONG=WRONG, IGNORED=IGNORED, report=self)
         shown |= dict(split=split, warnings=warnings, settings=settings, versions=versions)
+        shown |= dict(plan=plan)
         shown |= dict(result=scores(counts), matrix=confusion_figure(counts, self.classes))
         shown |= dict(curves=curves_figure(history or {}), time=time.strftime('%Y-%m-%d %H:%M'))
         page = template.render(shown)

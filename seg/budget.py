@@ -1,0 +1,144 @@
+"""The time that a run has, kept by the clock: epochs are shares of it, and the rate follows it."""
+
+import math
+import time
+
+import keras
+import numpy as np
+
+import seg
+from seg.files import write_json
+from seg.predict import jobs_of, paint
+from seg.runs import PLAN
+
+WARM_UP = 0.05  # of the training
+MEASURED = 6  # steps; the first two also build the graph
+VALIDATED = 0.12  # of the training at most, by all validations but the last
+
+
+KEPT = ('begin', 'epochs', 'steps', 'chosen')  # of a budget, when its run is resumed
+
+
+class Bar(keras.callbacks.ProgbarLogger):
+    """Keras' progress bar of epochs whose steps are an estimate."""
+
+    steps, of = 1, 1
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self.target, self.epochs = self.steps, self.of
+        super().on_epoch_begin(epoch, logs)
+
+    def on_epoch_end(self, epoch, logs=None):
+        self.target = self.seen
+        super().on_epoch_end(epoch, logs)
+
+
+class Budget(keras.callbacks.Callback):
+    """Ends a training so that it, its last validation and what comes after fit into
+    settings.minutes, counted from the command. The epochs last equally long, and the rate follows
+    the clock: a machine that slows down meanwhile does fewer steps, and the cosine ends all the
+    same. It is the last callback but its bar.
+
+    Args: images: how many are validated. after: how many are painted after the training. plan: rows
+        of what was decided, see plan.plan.
+    """
+
+    def __init__(self, settings, images, after=0, plan=()):
+        super().__init__()
+        self.plan = [*plan]
+        self.settings, self.images, self.after, self.bar = settings, images, after, Bar()
+        self.total, self.used, self.begin = 60 * settings.minutes, 0.0, None
+        self.step = self.validation = 0.0  # seconds, as measured last
+        self.epochs, self.steps, self.chosen = settings.epochs, 0, images
+
+    def spent(self):
+        """Seconds that are over, those of the parts of a resumed run too."""
+        return self.used + time.monotonic() - seg.started
+
+    def end(self):
+        """At which of them the training ends: a validation, the painting and the report fit in."""
+        painting = 1.25 * self.after * self.validation / self.chosen
+        return self.total - 1.1 * self.validation - min(painting, 0.3 * self.total) - 2
+
+    def progress(self):
+        """Which share of the training is over, 0 to 1."""
+        return min((self.spent() - self.begin) / max(self.end() - self.begin, 1e-3), 1)
+
+    def state(self):
+        """What a resumed run goes on with."""
+        return {'used': self.spent()} | {name: getattr(self, name) for name in KEPT}
+
+    def load(self, state):
+        for name in ('used', *KEPT):
+            setattr(self, name, state[name])
+
+    def measure(self, model, batches, validation):
+        """Take the time of a step and of a validation by a few of them, then undo what they did."""
+        times, plain = [], validation.plain
+        note = keras.callbacks.LambdaCallback(
+            on_train_batch_end=lambda batch, logs: times.append(time.perf_counter())
+        )
+        variables = [*model.variables, *model.optimizer.variables]
+        before = [keras.ops.convert_to_numpy(v) for v in variables]
+        how = dict(steps_per_epoch=MEASURED, verbose=0, shuffle=False, callbacks=[note])
+        model.fit(batches, **how)
+        for variable, value in zip(variables, before):
+            variable.assign(value)
+        self.step = float(np.median(np.diff(times[1:])))
+        jobs = jobs_of(plain, validation.pairs.pairs[:2])
+        for _ in range(2):  # the first builds the graph
+            begin = time.perf_counter()
+            count = sum(1 for _ in paint(plain, jobs))
+            picture = (time.perf_counter() - begin) / count
+            if picture > 0.01 * self.total:  # very large ones
+                break
+        if self.begin is None:
+            self.begin = self.spent()
+            self.plan_epochs(picture)
+        self.validation = picture * self.chosen
+        if self.chosen < self.images:
+            validation.choose(self.chosen)
+
+    def plan_epochs(self, picture):
+        """How many epochs, and how many pictures are validated after each, of `picture` seconds."""
+        self.validation = picture * self.images
+        room = VALIDATED * max(self.end() - self.begin, 1)
+        self.epochs = int(min(max(room / self.validation, 3), self.epochs))
+        self.chosen = int(min(max(room / self.epochs / picture, 1), self.images))
+        self.validation = picture * self.chosen
+
+    def tell(self, run):
+        """Print the plan and keep it in the run's folder."""
+        room = self.end() - self.begin - (self.epochs - 1) * self.validation
+        steps = f'{max(round(room / self.step), 1):,} of {self.step:.2f} s, about'
+        checks = f'{self.epochs} times {self.validation:.1f} s'
+        why = f'of {self.chosen} of {self.images} pictures, for time' * (self.chosen < self.images)
+        rows = [*self.plan, ('steps', steps, 'by the first of them'), ('validation', checks, why)]
+        print(f'Plan for {self.settings.minutes:g} minutes:')
+        for what, decision, why in rows:
+            print(f'  {what:11} {decision:36} {why}'.rstrip())
+        if not (run / PLAN).exists():  # a resumed run goes on with its own
+            write_json(run / PLAN, {'plan': rows}, replace=True)
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self.epoch, left = epoch, (epoch + 1) / self.epochs - self.progress()
+        self.bar.steps = max(int(left * (self.end() - self.begin) / self.step), 1)
+        self.bar.of = self.epochs
+
+    def on_train_batch_begin(self, batch, logs=None):
+        if self.settings.schedule == 'constant':
+            return
+        done, after = self.progress() / WARM_UP, (self.progress() - WARM_UP) / (1 - WARM_UP)
+        share = 0.1 + 0.9 * done if done < 1 else (1 + math.cos(math.pi * after)) / 2
+        if keras.backend.backend() == 'jax':  # which trains on copies of the variables
+            self.model.jax_state_sync()
+        self.model.optimizer.learning_rate = self.settings.learning_rate * share
+
+    def on_train_batch_end(self, batch, logs=None):
+        self.last, self.steps = time.perf_counter(), self.steps + 1
+        if self.progress() >= min((self.epoch + 1) / self.epochs, 1):
+            self.model.stop_training = True  # Keras ends the epoch
+
+    def on_epoch_end(self, epoch, logs=None):
+        self.validation = time.perf_counter() - self.last
+        self.model.stop_training = self.progress() >= 1 or epoch + 1 >= self.epochs

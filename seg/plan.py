@@ -1,0 +1,100 @@
+"""What a run decides for itself where nobody has said: network, input, batch and augmentation, by
+the data, the time and the machine. Why is measured in bench/notes.md."""
+
+import time
+from dataclasses import replace
+
+import numpy as np
+
+from seg.inputs import rule_of
+from seg.readers import read_label
+from seg.sizes import STEP
+
+STEPS = 1500  # fewer gain less from large pictures than more from small ones
+LEAST = 0.5  # of a side that pictures are shrunk to for that, where crops would not do
+CROP = 128  # pixels that a crop's sides have at least
+MANY = 6000  # steps, from which on larger batches are worth their time
+START = 35  # seconds, of which nothing can be said: TensorFlow, two graphs, the report
+# Seconds of a step but for its pixels, and of a pixel, where `speed` is 1
+COSTS = {'none': (0.05, 0.55e-6), 'efficientnet-lite0': (0.1, 1.6e-6)}
+ENCODER, FULL = 'efficientnet-lite0', dict(stride=1, residual=False)  # as `transfer` has them
+
+
+def speed(kind):
+    """How long a convolution and its gradients take here, two cores with AVX-512 being 1."""
+    import tensorflow as tf
+
+    x, kernel = (tf.cast(tf.random.normal(s), kind) for s in ((2, 176, 240, 16), (3, 3, 16, 16)))
+    times = []
+    for _ in range(8):
+        begin = time.perf_counter()
+        with tf.GradientTape() as tape:
+            tape.watch([x, kernel])
+            y = tf.nn.conv2d(x, kernel, 1, 'SAME')
+        for part in tape.gradient(y, [x, kernel], y):
+            float(tf.cast(part[0, 0, 0, 0], 'float32'))  # computed, on a GPU too
+        times.append(time.perf_counter() - begin)
+    return sorted(times)[2] / 0.02
+
+
+def has_up(data, most=64, apart=0.15):
+    """Whether the pictures have an upper and a lower end, as streets have and cells have not: the
+    labels' classes but the commonest lie more in one half, by `apart` on average."""
+    pairs = data.pairs('train')
+    halves = np.zeros((2, 256), np.int64)
+    for _, label in pairs[:: -(-len(pairs) // most)]:
+        label = read_label(label, data.classes, data.formats)
+        middle = len(label) // 2
+        for i, half in enumerate((label[:middle], label[len(label) - middle :])):
+            halves[i] += np.bincount(half.ravel(), minlength=256)
+    held = halves[:, data.classes.scored]
+    rarer = np.delete(held, held.sum(0).argmax(), 1)
+    rarer = rarer[:, rarer.sum(0) > 0]
+    return bool(rarer.size) and np.abs(rarer[0] / rarer.sum(0) - 0.5).mean() > apart
+
+
+def plan(settings, given, data):
+    """Settings as they are to be, the DataSet with their size rule, and rows of (what, decision,
+    why). given: names that somebody has said; they are left alone."""
+    rows = []
+
+    def decide(what, decision, why, **values):
+        nonlocal settings
+        said = [f'--{name}'.replace('_', '-') for name in values if name in given]
+        if said:
+            decision, why = f'as {said[0]} says', ''
+        else:
+            settings = replace(settings, **values)
+        rows.append((what, decision, why))
+
+    plain, half = speed('float32'), speed('bfloat16')
+    quick, why = plain > 1.3 * half, f'takes {half / plain:.0%} of the time of float32 here'
+    decide('arithmetic', 'bfloat16' if quick else 'float32', why * quick, bfloat16=quick)
+    if data.channels == 3:
+        why = 'learned from photographs, and these have colours, too'
+        decide('network', 'EfficientNet-Lite0 encoder', why, encoder=ENCODER, **FULL)
+    else:
+        why = f'photographs teach little about {data.channels} channel' + 's' * (data.channels > 1)
+        decide('network', 'U-Net from scratch', why, encoder='none')
+    up = has_up(data)
+    why = 'classes have their heights' if up else 'classes lie at all heights alike'
+    augment = settings.augment + ',vflip' * (not up)
+    decide('augment', augment, why, augment=augment)
+    start, pixel = (plain * cost for cost in COSTS.get(settings.encoder, COSTS['none']))
+    seconds, (h, w) = 0.9 * (60 * settings.minutes - START), (data.rule.height, data.rule.width)
+    step = start + pixel * h * w * settings.batch_size
+    shrink = max((seconds / STEPS - start) / (step - start), 0) ** 0.5
+    why = f'time for about {max(seconds / step, 0):,.0f} steps' + f' of {h}x{w}' * (shrink <= 0.9)
+    how = dict(size=settings.size, crop=settings.crop)
+    if shrink > 0.9:
+        decide('input', f'{h}x{w}', why, **how)
+    elif up and data.rule.kind != 'tile':
+        size = tuple(round(side * max(shrink, LEAST)) for side in (h, w))
+        decide('input', 'shrunk to {}x{}'.format(*size), why, **how | dict(size=size))
+    else:
+        crop = tuple(max(int(side * shrink) // STEP * STEP, min(CROP, side)) for side in (h, w))
+        decide('input', 'crops of {}x{}'.format(*crop), why, **how | dict(crop=crop))
+    more = seconds > MANY * step
+    why = 'time for larger ones' if more else 'the more steps'
+    decide('batch', f'{2 << more} pictures', why, batch_size=2 << more)
+    return settings, replace(data, rule=rule_of(settings, data)), rows

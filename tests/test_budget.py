@@ -1,0 +1,208 @@
+"""A run that ends with its time: the clock, the plan, what a resumed run has left."""
+
+import json
+import math
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import settings as how
+from hypothesis import strategies as st
+from PIL import Image
+
+import seg
+from main import PRESETS, main
+from seg import budget, plan
+from seg.runs import find_run, read_progress
+from seg.settings import Settings, read_settings
+from seg.sources import load
+
+
+class Clock:
+    """time.monotonic and time.perf_counter of a machine whose work takes `slower` times as long
+    from half of the budget on."""
+
+    def __init__(self, total, slower):
+        self.now, self.total, self.slower = 0.0, total, slower
+
+    def work(self, seconds):
+        self.now += seconds * (self.slower if self.now > self.total / 2 else 1)
+
+
+def simulate(clock, minutes, step, picture, images, after, start):
+    """(Budget, rates, steps of each epoch) of a training as Keras' fit calls it, on that clock."""
+    patch = pytest.MonkeyPatch()
+    patch.setattr(budget.time, 'monotonic', lambda: clock.now)
+    patch.setattr(budget.time, 'perf_counter', lambda: clock.now)
+    patch.setattr(seg, 'started', 0.0, raising=False)
+    settings = Settings(minutes=minutes, epochs=12, schedule='cosine', learning_rate=1.0)
+    b = budget.Budget(settings, images, after)
+    model = SimpleNamespace(stop_training=False, optimizer=SimpleNamespace(learning_rate=None))
+    b.set_model(model)
+    try:
+        clock.work(start)
+        b.begin, b.step, b.validation = clock.now, step, picture * images
+        b.plan_epochs(picture)
+        rates, steps = [], []
+        for epoch in range(settings.epochs):
+            b.on_epoch_begin(epoch)
+            for batch in range(10**6):
+                b.on_train_batch_begin(batch)
+                rates.append(model.optimizer.learning_rate)
+                clock.work(step)
+                b.on_train_batch_end(batch)
+                if model.stop_training:
+                    break
+            steps.append(batch + 1)
+            clock.work(picture * b.chosen)
+            b.on_epoch_end(epoch)
+            if model.stop_training:
+                break
+        clock.work(picture * after + 1.5)
+        return b, rates, steps
+    finally:
+        patch.undo()
+
+
+@how(max_examples=40, deadline=None)
+@given(st.floats(2, 40), st.floats(0.02, 1), st.floats(0.002, 0.2), st.integers(1, 300), st.data())
+def test_a_run_ends_with_its_time(minutes, step, picture, images, data):
+    total = 60 * minutes
+    after = data.draw(st.integers(0, int(0.1 * total / picture)))
+    clock = Clock(total, 1)
+    _, rates, steps = simulate(clock, minutes, step, picture, images, after, 25)
+    assert abs(clock.now - total) < 0.05 * total + step
+    assert len(steps) >= 3 and max(rates) == pytest.approx(1, abs=0.1)
+    last = rates[len(rates) // 4 :]
+    assert last == sorted(last, reverse=True)
+    assert last[-1] < 0.01 + 3 / len(rates)  # the cosine has ended
+
+
+@how(max_examples=40, deadline=None)
+@given(st.floats(3, 40), st.floats(0.02, 0.5), st.floats(0.002, 0.05), st.floats(1, 2.5))
+def test_it_does_so_on_a_machine_that_slows_down(minutes, step, picture, slower):
+    clock = Clock(60 * minutes, slower)
+    _, rates, _ = simulate(clock, minutes, step, picture, 50, 50, 25)
+    assert abs(clock.now - 60 * minutes) < 0.1 * 60 * minutes
+    assert rates[-1] < 0.01 + 3 / len(rates)
+
+
+def test_of_many_pictures_some_are_validated():
+    b, _, steps = simulate(Clock(180, 1), 3, 0.1, 0.05, 5000, 0, 25)
+    assert b.chosen < 200 and len(steps) == b.epochs
+    b, _, _ = simulate(Clock(180, 1), 3, 0.1, 0.05, 20, 0, 25)
+    assert b.chosen == 20
+
+
+SMALL = '--filters 2 --encoder none --stride 2 --size 48x64 --augment flip --no-bfloat16'.split()
+
+
+@pytest.fixture(scope='module')
+def timed(drawn, tmp_path_factory):
+    """The folder in which `main.py FOLDER --minutes 0.5` has run, stopped after its first epoch and
+    resumed, and the two outputs."""
+    from seg import train
+
+    folder, patch = tmp_path_factory.mktemp('timed'), pytest.MonkeyPatch()
+    patch.chdir(folder)
+
+    class Stop(train.State):
+        def on_epoch_end(self, epoch, logs=None):
+            super().on_epoch_end(epoch, logs)
+            raise KeyboardInterrupt
+
+    patch.setattr(train, 'State', Stop)
+    assert main([str(drawn), '--minutes', '0.5', *SMALL]) == 130
+    patch.undo()
+    patch.chdir(folder)
+    yield folder
+    patch.undo()
+
+
+def test_a_folder_is_planned_and_resumed_within_its_time(timed, drawn, capsys):
+    run = find_run('log')
+    before = read_progress(run)['clock']
+    assert before['epochs'] >= 3 and 0 < before['used'] < 30
+    rows = json.loads((run / 'plan.json').read_text())['plan']
+    assert {'network', 'input', 'batch', 'augment', 'steps'} <= {row[0] for row in rows}
+    assert main(['--resume']) == 0
+    after = read_progress(run)['clock']
+    assert before['used'] < after['used'] < 30 * 1.2
+    assert after['begin'] == before['begin'] and after['steps'] > before['steps']
+    out = capsys.readouterr().out
+    assert 'Plan for 0.5 minutes' in out and 'python main.py predict' in out
+    page = (run / 'report.html').read_text()
+    assert all(word in page for row in rows for word in row[:2])
+    rates = read_progress(run)['history']['learning_rate']
+    assert rates[-1] < 0.05 * PRESETS['auto']['learning_rate']
+
+
+def test_config_repeats_the_plan(timed, drawn):
+    run = find_run('log')
+    first = read_settings(run / 'settings.json')
+    assert first['preset'] == 'auto' and first['minutes'] == 0.5
+    assert main(['train', '--config', str(run / 'settings.json')]) == 0
+    again = find_run('log')
+    assert again != run and read_settings(again / 'settings.json') == first
+
+
+def test_minutes_or_steps(capsys):
+    assert main(['train', '--minutes', '1', '--steps', '3']) == 2
+    assert '--minutes and --steps' in capsys.readouterr().err
+
+
+def pictures(folder, n, colours, upright):
+    """n pictures of 64x96 and labels of two classes, the second a disc; upright: always low."""
+    rng = np.random.default_rng(0)
+    rows, columns = np.indices((64, 96))
+    for i in range(n):
+        y = rng.integers(40, 56) if upright else rng.integers(8, 56)
+        label = np.hypot(rows - y, columns - rng.integers(8, 88)) < 8
+        picture = rng.integers(0, 99, (64, 96, 3) if colours == 3 else (64, 96)) + 100 * (
+            label[..., None] if colours == 3 else label
+        )
+        for part, pixels in ('images', picture), ('labels', label):
+            (folder / part).mkdir(parents=True, exist_ok=True)
+            Image.fromarray(pixels.astype(np.uint8)).save(folder / part / f'{i:02}.png')
+    return load(Settings(data=str(folder)))
+
+
+@pytest.mark.parametrize('upright', [True, False])
+def test_streets_have_an_upper_end_and_cells_have_none(tmp_path, upright):
+    data = pictures(tmp_path, 40, 3, upright)
+    assert plan.has_up(data) == upright
+
+
+AUTO = Settings(**PRESETS['auto'] | {'preset': 'auto'})
+
+
+def planned(monkeypatch, data, given=(), faster=1.0, half=0.5, **settings):
+    monkeypatch.setattr(plan, 'speed', lambda kind: (half if kind == 'bfloat16' else 1) / faster)
+    from dataclasses import replace
+
+    return plan.plan(replace(AUTO, **settings), given, data)
+
+
+def test_the_plan_follows_data_time_and_machine(tmp_path, monkeypatch):
+    upright, lying = (pictures(tmp_path / str(u), 40, 3, u) for u in (True, False))
+    grey = pictures(tmp_path / 'grey', 40, 1, False)
+    s, data, rows = planned(monkeypatch, upright)
+    assert s.encoder == 'efficientnet-lite0' and s.stride == 1 and s.bfloat16
+    assert s.size is s.crop is None and data.rule == upright.rule and 'vflip' not in s.augment
+    assert all(len(row) == 3 for row in rows)
+    s, *_ = planned(monkeypatch, grey, half=0.9)
+    assert s.encoder == 'none' and s.stride == 2 and 'vflip' in s.augment and not s.bfloat16
+    s, data, _ = planned(monkeypatch, upright, faster=0.06)
+    assert s.size == (data.rule.height, data.rule.width) and s.size[0] < 64 and s.crop is None
+    s, data, _ = planned(monkeypatch, lying, faster=0.06)
+    assert s.size is None and data.rule.kind == 'tile' and data.rule.height <= 64
+    s, *_ = planned(monkeypatch, upright, faster=50)
+    assert s.batch_size == 4
+    said = {'encoder': 'none', 'size': (32, 48), 'batch_size': 3}
+    s, *_ = planned(monkeypatch, upright, said, faster=0.06, **said)
+    assert (s.encoder, s.size, s.batch_size, s.crop) == ('none', (32, 48), 3, None)
+
+
+def test_the_speed_of_the_machine_is_a_number():
+    assert all(0 < plan.speed(kind) < math.inf for kind in ('float32', 'bfloat16'))
