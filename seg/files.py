@@ -237,11 +237,16 @@ def make_folder(path):
     return Path(path)
 
 
+def is_pattern(path):
+    """Whether a path is a glob that names several."""
+    return bool({*'*?['} & {*str(path)})
+
+
 def list_pictures(source, expected='a folder or a pattern of pictures'):
     """Sorted picture files of a folder or glob pattern, without hidden ones (.DS_Store, ._x.png)
     and other kinds (Thumbs.db); InputError where there are none, or a link leads nowhere."""
     source, found = Path(source), ()
-    wild = set('*?[') & set(str(source))
+    wild = is_pattern(source)
     if source.is_dir():
         found = [*source.iterdir()]
     elif wild:  # '**' is any folders, or all in them, but within a name one '*'
@@ -295,11 +300,26 @@ def split(pairs, fraction, seed=0, group=lambda pair: pair[0].stem):
     n = len(pairs)
     if not 0 < fraction < 1 or n < 2:
         raise InputError(f'validation fraction {fraction} of {n} pairs: expected 0 to 1 of 2 pairs')
-    groups, val = {}, set()
+    val = set()
+    for held in _by_lot(pairs, seed, group):
+        if not val or len(val) + len(held) <= min(max(round(n * fraction), 1), n - 1):
+            val |= {*held}
+    return [p for p in pairs if p not in val], [p for p in pairs if p in val]
+
+
+def deal(pairs, count, seed, group):
+    """`count` parts of pairs, about equal, by the same hash; a group is never divided: from the
+    largest on, each goes to the part that has the fewest pairs yet."""
+    parts = [[] for _ in range(count)]
+    for held in sorted(_by_lot(pairs, seed, group), key=len, reverse=True):
+        min(parts, key=len).extend(held)
+    return parts
+
+
+def _by_lot(pairs, seed, group):
+    """[pairs of a group], in the order of the groups' hashes."""
+    groups = {}
     for pair in pairs:
         groups.setdefault(group(pair), []).append(pair)
     hashed = {key: hashlib.md5(f'{seed}:{key}'.encode()).digest() for key in groups}
-    for key in sorted(groups, key=hashed.get):
-        if not val or len(val) + len(groups[key]) <= min(max(round(n * fraction), 1), n - 1):
-            val |= {*groups[key]}
-    return [p for p in pairs if p not in val], [p for p in pairs if p in val]
+    return [groups[key] for key in sorted(groups, key=hashed.get)]

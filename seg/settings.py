@@ -64,6 +64,7 @@ height_width.metavar = 'HxW'
 SAVES = ('colour', 'index', 'probability', 'overlay', 'objects')
 MINUTES = number(float, 0.2, 10**5)
 COUNT, STEPS, SHARE = number(int, 1, 1024), number(int, 1, 10**6), number(float, 0, 1)
+FOLDS = number(int, 2, 20)
 MODEL = file_name('.hdf5', '.h5', '.keras')
 LOSSES = ('categorical_crossentropy', 'binary_crossentropy', 'mse', 'rmse', 'focal', 'dice')
 ENCODERS = ('none', 'efficientnet-lite0', 'efficientnet-lite2', 'efficientnetv2b0', 'mobilenetv2')
@@ -130,6 +131,8 @@ class Settings:
     patience: float = knob(
         0.0, SHARE, 'stop when such a share of the run has won nothing; 0: never'
     )
+    folds: int = knob(None, FOLDS, 'train as many networks, each validated on a part of its own')
+    fold: int = knob(None, number(int, 1, 20), 'of these this one alone', later=True)
     augment: str = knob(None, 'LIST', "listed below; default the article's aug_args; none: none")
     aug_dict: dict = knob(None, None, "ImageDataGenerator's arguments, where augment is None")
     weights: str = knob(None, 'FILE', 'start from the weights of this model')
@@ -146,6 +149,13 @@ class Settings:
         None, height_width, 'paint pictures at their own scale, in tiles', later=True
     )
     overlap: int = knob(None, number(int, 0, 4096), 'of tiles, in pixels', later=True)
+
+    def __post_init__(self):
+        if self.fold and not self.folds:
+            raise InputError(f'--fold {self.fold}: expected --folds beside it; add --folds 5')
+        if self.fold and self.fold > self.folds:
+            found = f'--fold {self.fold} of --folds {self.folds}'
+            raise InputError(f'{found}: expected 1 to {self.folds}; name one of them')
 
 
 FIELDS = {f.name: f for f in dataclasses.fields(Settings)}

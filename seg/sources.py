@@ -4,10 +4,12 @@ All of it is decided here, once for the whole set; check, training and scoring t
 """
 
 import hashlib
+import os
 import re
 from collections import namedtuple
 from dataclasses import dataclass, field, replace
 from functools import cache, partial
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -15,10 +17,10 @@ from PIL import Image
 
 from seg import classes as tables
 from seg import folders, layouts, readers
-from seg.files import InputError, file_of, is_picture, list_pictures, split
+from seg.files import InputError, deal, file_of, is_picture, list_pictures, split
 from seg.formats import BANDS, MAX_PIXELS, bands_of, open_picture, pages_of
 from seg.inputs import decide
-from seg.pairing import without_labels
+from seg.pairing import split_of, without_labels
 from seg.shapes import Drawn
 from seg.sizes import SizeRule
 from seg.tablefiles import find_classes, read_classes
@@ -38,6 +40,7 @@ class DataSet:
     layout: str  # what it is called, and
     why: str  # how it was told
     splits: dict  # name -> [(image path, label path or None)]
+    folds: list = field(default_factory=list)  # [(train pairs, val pairs)] of all but test
     looked: dict = field(default_factory=dict)  # path -> RawLabel, Glance, or what is wrong with it
     classes: tables.ClassTable | None = None
     classes_from: str = 'the model'
@@ -53,6 +56,10 @@ class DataSet:
     def pairs(self, *names):
         """[(image path, label path or None)] of these splits or of all."""
         return [pair for name in names or self.splits for pair in self.splits.get(name, ())]
+
+    def in_fold(self, i):
+        """The same with the i-th fold, from 1, for validation."""
+        return replace(self, splits=self.splits | dict(zip(('train', 'val'), self.folds[i - 1])))
 
     def seen(self, side, *names):
         """{path: RawLabel or Glance} of their images (side 0) or labels (1) that can be read."""
@@ -116,10 +123,16 @@ def _find(settings):
         (name,) = splits  # there is nothing else to learn from
         notes.append(f'all of it lies in {name}, by its names; taken for training')
         splits = {'train': splits[name]}
-    if 'val' not in splits and settings.val_split and len(splits.get('train', ())) > 1:
-        splits['train'], splits['val'], lines = hold_out(splits['train'], settings)
-        notes += lines
     about = dict(errors=few(errors), warnings=[*found.warnings], notes=notes)
+    if settings.folds:
+        if splits.get('val'):
+            notes.append(f'train and val together are divided into {settings.folds} folds')
+        splits['train'] = [*splits.get('train', ()), *splits.pop('val', ())]
+        about['folds'], lines = hold_out(splits['train'], settings)
+        notes += lines
+    elif 'val' not in splits and settings.val_split and len(splits.get('train', ())) > 1:
+        ((splits['train'], splits['val']),), lines = hold_out(splits['train'], settings)
+        notes += lines
     order = [name for name in ('train', 'val', 'test') if name in splits]
     splits = {name: splits[name] for name in order}
     about['paged'] = any(len(pages_of(image)) > 1 for image, _ in sum(splits.values(), []))
@@ -192,38 +205,73 @@ def _find_files(paths):
 
 
 def hold_out(pairs, settings):
-    """(train pairs, val pairs, notes). What belongs together is not divided, for a network that has
-    seen the next frame, slice or tile of a validation picture scores what it knows by heart: whole
+    """([(train pairs, val pairs)], notes): one, of settings.val_split, or settings.folds of them,
+    where each pair is in one val. What belongs together is not divided, for a network that has seen
+    the next frame, slice or tile of a validation picture scores what it knows by heart: whole
     groups by the names before their last number; where neighbours look alike and there are few
-    groups, the last in order."""
-    share, seed = settings.val_split, settings.seed
+    groups, the last in order, or blocks. InputError for more folds than that gives."""
+    share, seed, folds = settings.val_split, settings.seed, settings.folds
+    paths = _without_place(pairs) if folds else {pair: pair[0] for pair in pairs}
+    what = f'{folds} folds' if folds else 'validation'
 
     def group(pair):
-        return str(pair[0].parent / re.sub(r'[\W_]*\d+$', '', pair[0].stem))
+        return str(paths[pair].parent / re.sub(r'[\W_]*\d+$', '', paths[pair].stem))
 
     def in_order(pair):
-        return [int(w) if w.isdecimal() else w for w in re.split(r'(\d+)', str(pair[0]))]
+        return [int(w) if w.isdecimal() else w for w in re.split(r'(\d+)', str(paths[pair]))]
+
+    def refuse_few(found, what):
+        if folds and found < folds:
+            mend = f'--folds {found} divides them' if found > 1 else 'add more'
+            raise InputError(f'--folds {folds}: expected as many {what}, found {found}; {mend}')
+
+    def parts(key, what):
+        refuse_few(len({*map(key, pairs)}), what)
+        held = deal(pairs, folds, seed, key) if folds else [split(pairs, share, seed, key)[1]]
+        return [_apart(pairs, part) for part in held]
 
     count, ordered = len({*map(group, pairs)}), sorted(pairs, key=in_order)
     alike = _alike([pair[0] for pair in ordered])
     stacks = any(file_of(image) != image for image, _ in pairs)
     if count >= (2 if stacks else 4 if alike else 10) and 2 * count <= len(pairs):
         first = Path(group(pairs[0])).name
-        note = f'validation: whole groups, of {count} by name, the first {first}...'
-        return *split(pairs, share, seed, group), [note]
+        note = f'{what}: whole groups, of {count} by name, the first {first}...'
+        return parts(group, 'groups of pictures by name'), [note]
     if not alike:
         stems = {image.stem for image, _ in pairs}
         unique = len(stems) == len(pairs)  # else in the folders of patients, or of pictures
-        parts = split(
-            pairs, share, seed, lambda p: p[0].stem if unique else '/'.join(p[0].parts[-3:])
+        lots = parts(
+            lambda p: paths[p].stem if unique else '/'.join(paths[p].parts[-3:]), 'pictures'
         )
-        note = f'validation: {len(parts[1])} of {len(pairs)} pictures, drawn by lot; where several'
+        note = f'{what}: {len(lots[0][1])} of {len(pairs)} pictures, drawn by lot; where several'
         note += ' show the same (one video, one patient), scores flatter: name those GROUP-NUMBER'
-        return *parts, [note]
-    n = len(pairs) - min(max(round(len(pairs) * share), 1), len(pairs) - 1)
-    note = 'neighbours look alike, as frames of a video and slices do: validation is '
-    note += f'the last {len(pairs) - n} in order; those at the border still know one another'
-    return ordered[:n], ordered[n:], [note]
+        return lots, [note]
+    n, total = min(max(round(len(pairs) * share), 1), len(pairs) - 1), len(pairs)
+    cuts = [total * i // folds for i in range(folds + 1)] if folds else [total - n, total]
+    refuse_few(total, 'pictures')
+    place = f'{what} are blocks of {cuts[1]} or so' if folds else f'{what} is the last {n}'
+    note = f'neighbours look alike, as frames of a video and slices do: {place} in order'
+    note += '; those at the border still know one another'
+    return [_apart(ordered, ordered[a:b]) for a, b in pairwise(cuts)], [note]
+
+
+def _apart(pairs, part):
+    """(pairs without those of part, those), in their order."""
+    part = {*part}
+    return [p for p in pairs if p not in part], [p for p in pairs if p in part]
+
+
+def _without_place(pairs):
+    """{pair: its image's path below what all have in common, without folders such as train and val
+    where it is still another's}: the same on every machine, and of a video in both."""
+    whole = {pair: Path(os.path.abspath(pair[0])) for pair in pairs}
+    root = os.path.commonpath([path.parent for path in whole.values()] or ['/'])
+    named = {pair: path.relative_to(root) for pair, path in whole.items()}
+    short = {
+        pair: Path(*(part for part in path.parts[:-1] if not split_of([part])), path.name)
+        for pair, path in named.items()
+    }
+    return short if len({*short.values()}) == len(pairs) else named
 
 
 def _alike(paths):
@@ -403,7 +451,7 @@ def load(settings, fast=True, classes=None, prefer=None):
     if found.legend:
         table = classes or settings.classes and read_classes(settings.classes) or found.classes
         found.legend.map_to(table, data.where)
-    if 'val' not in data.splits:
+    if 'val' not in data.splits and not data.folds:
         data.warnings.append('no validation pictures: add a val folder, or --val-split 0.2')
     _look(data, fast)
     if classes is None:

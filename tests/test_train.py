@@ -120,7 +120,7 @@ def guarded(tmp_path, values, total=12, minute=60, **settings):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(metrics, 'hopeless', lambda *_: '')
         for epoch, value in enumerate(values):
-            patch.setattr(train.time, 'monotonic', lambda: now)
+            patch.setattr(train.time, 'monotonic', lambda now=now: now)
             now += minute
             logs = {'val_loss': 1 - value, 'val_miou': value, 'loss': 1.0}
             guard.on_epoch_end(epoch, logs)
