@@ -10,6 +10,7 @@ python main.py VERB --help         each verb's own flags
 
 import sys
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent))  # `python -P` leaves it out
@@ -45,21 +46,37 @@ NETWORK += ['encoder', 'encoder_weights']
 def whole(settings, flags, run):
     """The article's job: data -> model -> fit -> predict the test images -> save, and score."""
     from seg.check import load_fit
+    from seg.folds import in_folds
+
+    settings, data, rows = planned(settings, flags, load_fit(settings), run)
+    in_folds(settings, data, run, partial(fit_and_paint, rows=rows), 'scores.json')
+
+
+def planned(settings, flags, data, run):
+    """(settings, data, rows of the plan) with what nobody has said decided, see seg/plan.py."""
+    if settings.preset != 'auto' or run or 'config' in flags:
+        return settings, data, []
+    cli.quiet_tensorflow()
+    from seg.plan import plan
+
+    return plan(settings, flags, data)
+
+
+def fit_and_paint(settings, data, run, rows):
     from seg.masks import check_output
     from seg.predict import paint_and_score
 
-    data = load_fit(settings)
     check_output(data, settings)
     painted = len(data.splits.get('test') or data.scored()[1])
-    run = fit(settings, data, flags, run, painted)
+    run = fit(settings, data, run, rows, painted)
     from model import load_model
 
     paint_and_score(load_model(run / BEST), data, run, settings)
 
 
-def fit(settings, data, flags, run, after=0):
-    """data -> model -> fit; the run's folder, which holds the best model. after: pictures that are
-    painted then."""
+def fit(settings, data, run, rows=(), after=0):
+    """data -> model -> fit; the run's folder, which holds the best model. rows: of the plan; after:
+    pictures that are painted then."""
     if run:
         print(f'Going on with {run}')
         with locked(run, 'training in it'):
@@ -71,11 +88,6 @@ def fit(settings, data, flags, run, after=0):
     from seg import train
     from seg.budget import Budget
 
-    decided = []
-    if settings.preset == 'auto' and not (run or 'config' in flags):
-        from seg.plan import plan
-
-        settings, data, decided = plan(settings, flags, data)
     num_class = 1 if settings.num_class == 1 else len(data.classes)
     pairs, val_pairs = read_pairs(data, settings.log, settings.border_weights)
     stream = Stream(pairs, settings, num_class)
@@ -87,24 +99,27 @@ def fit(settings, data, flags, run, after=0):
     with train.prepared(settings):
         model = unet(None, (*size, data.channels), num_class, classes=data.classes, **network)
     run = run or new_run(settings, data)
-    known = dict(paged=data.paged, run=run.name, settings=asdict(settings), versions=versions())
+    begun = run.parent if settings.fold else run
+    known = dict(paged=data.paged, run=begun.name, settings=asdict(settings), versions=versions())
     model.about = About(data.classes, data.rule, data.intensity, data.formats, **known)
     weights = train.balanced(data) if settings.class_weights else None
     try:
         with locked(run, 'training in it'):
             tell_rivals(run, settings)
-            budget = settings.minutes and Budget(settings, len(val_pairs), after, decided)
+            budget = settings.minutes and Budget(settings, len(val_pairs), after, rows)
             train.fit(model, stream, val_pairs, settings, run, weights, budget)
     except train.Interrupted:
-        print(f'\nStopped. Go on with: python main.py --resume {run}')
+        print(f'\nStopped. Go on with: python main.py --resume {begun}')
         raise KeyboardInterrupt from None
     return run
 
 
 def train(settings, flags, run):
     from seg.check import load_fit
+    from seg.folds import in_folds
 
-    fit(settings, load_fit(settings), flags, run)
+    settings, data, rows = planned(settings, flags, load_fit(settings), run)
+    in_folds(settings, data, run, partial(fit, rows=rows))
 
 
 def sample(settings, flags, run):
@@ -125,13 +140,13 @@ def predict(settings, flags, run):
 def trained_model(settings):
     """(model, path) that settings name; before any training, the one that comes along."""
     cli.quiet_tensorflow()
-    from model import load_model
+    from seg.folds import load_models
 
     path = Path(settings.model)
     if not path.exists() and settings.model == Settings.model:
         print(f'No {path} yet; this is {SHIPPED.name}, which comes along (weights/README.md)')
         path = SHIPPED
-    return load_model(path), path
+    return load_models(path), path
 
 
 def evaluate(settings, flags, run):

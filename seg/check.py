@@ -224,7 +224,7 @@ def load_fit(settings, needed=('train', 'val')):
     print(f'{data.where}: {data.layout} ({data.why})')
     for line in [*examine(data, fast=True)['warnings'], *data.notes]:
         print(f'Note: {line}')
-    if 'val' in needed and not data.splits.get('val'):
+    if 'val' in needed and not (data.splits.get('val') or data.folds):
         raise InputError('no validation pictures; keep some of the training ones: --val-split 0.2')
     return data
 

@@ -248,3 +248,4 @@ def quiet_tensorflow():
     import absl.logging
 
     absl.logging.set_verbosity(absl.logging.ERROR)  # "HDF5 is legacy", said at every save
+    tf.get_logger().setLevel('ERROR')  # "retracing", of several networks one after another

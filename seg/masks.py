@@ -287,8 +287,15 @@ def make_folders(folder, settings, read):
         make_folder(place)
 
 
+def output_of(settings):
+    """settings.output; of a fold, its folder there."""
+    if not (settings.output and settings.fold):
+        return settings.output
+    return Path(settings.output, f'fold{settings.fold}')
+
+
 def check_output(data, settings):
     """InputError, before a training, where its masks can not go to settings.output."""
     if settings.output:
         files = [path for pair in data.pairs() for path in pair if path]
-        make_folders(settings.output, settings, folders_of(files))
+        make_folders(output_of(settings), settings, folders_of(files))

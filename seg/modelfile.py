@@ -88,6 +88,8 @@ def plain_network(model):
 def at_any_size(model):
     """The same network for pictures of any sides that 32 divides, painted at their own scale; of
     one that pads and crops for one size. InputError where it is another kind of network."""
+    if hasattr(model, 'networks'):  # a folds.Average
+        return type(model)([*map(at_any_size, model.networks)], model.files)
 
     def without_size(layer):
         if isinstance(layer, keras.layers.InputLayer):

@@ -81,7 +81,8 @@ def plan(settings, given, data):
     augment = settings.augment + ',vflip' * (not up)
     decide('augment', augment, why, augment=augment)
     start, pixel = (plain * cost for cost in COSTS.get(settings.encoder, COSTS['none']))
-    seconds, (h, w) = 0.9 * (60 * settings.minutes - START), (data.rule.height, data.rule.width)
+    seconds = 0.9 * (60 * settings.minutes / (settings.folds or 1) - START)
+    h, w = data.rule.height, data.rule.width
     step = start + pixel * h * w * settings.batch_size
     shrink = max((seconds / STEPS - start) / (step - start), 0) ** 0.5
     why = f'time for about {max(seconds / step, 0):,.0f} steps' + f' of {h}x{w}' * (shrink <= 0.9)

@@ -1,6 +1,7 @@
 """One stream of pictures through a network: each painted once, then written, scored, reported."""
 
 import shutil
+import statistics
 from collections import deque, namedtuple
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext, suppress
@@ -13,9 +14,9 @@ import numpy as np
 from PIL import Image
 
 from seg import metrics, report
-from seg.files import InputError, check_target, copy_whole, read_json
+from seg.files import InputError, check_target, copy_whole, is_pattern, read_json
 from seg.formats import MAX_PIXELS
-from seg.masks import Masks
+from seg.masks import Masks, output_of
 from seg.readers import Picture, open_image, read_label
 from seg.runs import BEST, PLAN, read_progress
 from seg.settings import Settings, versions
@@ -253,7 +254,7 @@ def paint_and_score(model, data, folder, settings):
     CamVid's masks to CamVid/testpred too, where the article has them."""
     split, scored = data.scored()
     painted = data.splits.get('test') or scored
-    shown = settings.output or folder / 'masks'
+    shown = output_of(settings) or folder / 'masks'
     masks = Masks(shown, [image for image, _ in painted], data.classes, settings)
     page = report.Report(folder / 'report.html', data.classes)
     score = Score(data.classes, page.add)
@@ -263,7 +264,7 @@ def paint_and_score(model, data, folder, settings):
     report.to_png(report.curves_figure(history), folder / 'curves.png')
     about = dict(split=split, images=score.images, of=str(folder / BEST), flip=settings.flip)
     _conclude(score.counts, data.classes, about, folder / 'scores.json', page, settings, history)
-    if settings.data == 'CamVid' and not (settings.images or settings.output):
+    if settings.data == 'CamVid' and not (settings.images or settings.output or settings.fold):
         how = dict(copy_function=copy_whole, dirs_exist_ok=True)
         try:
             shown = shutil.copytree(shown, 'CamVid/testpred', **how)
@@ -285,8 +286,10 @@ def paint_files(model, path, pictures, settings):
         raise InputError(f'{test}: expected a folder of pictures, found nothing; name pictures')
     source = pictures or [settings.images or (test if test.is_dir() else test.parent)]
     files = find_pictures(source, model.input_shape[-1], model.about.paged)
-    name = path.parent.name if path.name == BEST else path.stem
-    about, folder = model.about, settings.output or Path('predicted') / name
+    place = path.parent if path.name == BEST else path.with_suffix('')
+    while not path.exists() and is_pattern(place.name):
+        place = place.parent
+    about, folder = model.about, settings.output or Path('predicted') / (place.name or 'average')
     learned = [about.settings.get(which) for which in ('images', 'labels')]
     learned = [path for path in learned if isinstance(path, str)]  # a file may say anything
     masks = Masks(folder, files, about.classes, settings, learned)
@@ -313,20 +316,26 @@ def evaluate(settings, flags, model=None, path=None):
     target, page = flags.get('scores', 'scores.json'), flags.get('report')
     for written in filter(None, (target, page)):
         check_target(written)
-    about = model and model.about
+    about, networks = model and model.about, getattr(model, 'networks', [model] if model else [])
     if 'val_split' not in flags:  # of what it was trained on, what it was validated on; else all
-        learned = about.settings if about else {}
-        same = all(learned.get(k) == getattr(settings, k) for k in ('data', 'images', 'labels'))
-        share, seed = learned.get('val_split'), learned.get('seed')
-        same &= isinstance(share, float) and 0 <= share < 1 and isinstance(seed, int)
-        kept = {'val_split': share, 'seed': seed} if same else {'val_split': 0}
-        settings = replace(settings, **kept)
+        settings = replace(settings, **_validated_on(networks, settings))
     data = load(settings, classes=about and about.classes, prefer=about and about.formats)
     if data.errors:
         raise InputError(data.errors[0])
+    if data.folds and len(networks) == 1:
+        data = data.in_fold(about.settings['fold'])
     (split, pairs), masks = data.scored(), flags.get('masks')
     page = report.Report(page, data.classes) if page else None
     each = page and page.add
+    apart = len(networks) > 1 and data.folds and split != 'test'
+    if len(networks) > 1:
+        how = 'network that has not seen it' if apart else 'mean of them'
+        print(f'{len(networks)} networks: each picture is scored by the {how}')
+    if apart:
+        for file, network in zip(model.files, networks):
+            _refuse_moved(file, data.folds[network.about.settings['fold'] - 1][1])
+        counts, about = out_of_fold(networks, data, each, settings)
+        return _conclude(counts, data.classes, about | dict(of=str(path)), target, page)
     if model:
         score = Score(data.classes, each)
         run(model, jobs_of(model, pairs, data.formats), [score], settings)
@@ -335,6 +344,53 @@ def evaluate(settings, flags, model=None, path=None):
         counts = metrics.evaluate_masks(masks, pairs, data.classes, data.formats, each)
     about = dict(split=split, images=len(pairs), of=str(masks or path), flip=settings.flip)
     _conclude(counts, data.classes, about, target, page)
+
+
+def _validated_on(networks, settings):
+    """The settings by which the pictures that `settings` name fall apart as they did when these
+    networks were trained on them; of other pictures all are one part."""
+    learned = [network.about.settings for network in networks]
+    named = 'data images labels val_images val_labels train_list val_list'.split()
+    same = learned and all(s.get(k) == getattr(settings, k) for s in learned for k in named)
+    how = [(s.get('val_split'), s.get('seed'), s.get('folds')) for s in learned]
+    if not same or any(other != how[0] for other in how):
+        return {'val_split': 0}
+    share, seed, folds = how[0]
+    numbers = [s.get('fold') for s in learned]
+    fits = isinstance(share, float) and 0 <= share < 1 and isinstance(seed, int)
+    if folds is not None:  # a file may say anything
+        fits &= all(isinstance(n, int) for n in (folds, *numbers)) and 2 <= folds <= 20
+        fits = fits and {*numbers} <= {*range(1, folds + 1)} and len({*numbers}) == len(numbers)
+    return {'val_split': share, 'seed': seed, 'folds': folds} if fits else {'val_split': 0}
+
+
+def _refuse_moved(file, part):
+    """InputError where a fold was validated on other pictures than those of `part`."""
+    known, held = file.parent / 'data.json', {str(path) for pair in part for path in pair}
+    then = read_json(known, 1 << 30) if known.exists() else dict.fromkeys(held, 'val')
+    if {name for name, what in then.items() if str(what).startswith('val')} != held:
+        found = f'{file}: expected the pictures of its training, found others'
+        raise InputError(f'{found}; restore them, or --val-split 0 scores the mean on all of these')
+
+
+def out_of_fold(networks, data, each, settings):
+    """(confusion count of every picture by the network of whose fold it is, {'split', 'images',
+    'folds': the mIoU of each, 'mean', 'deviation', 'flip'}), a network after another."""
+    counts, images, numbers = [], 0, []
+    for network in networks:
+        numbers.append(network.about.settings['fold'])
+        pairs = data.folds[numbers[-1] - 1][1]
+        score = Score(data.classes, each)
+        images += run(network, jobs_of(network, pairs, data.formats), [score], settings)
+        counts.append(score.counts)
+    found = [float(metrics.scores(count)['miou']) for count in counts]
+    known = [miou for miou in found if miou == miou] or [0.0]  # of labels without a scored pixel
+    mean, spread = statistics.mean(known), statistics.stdev(known) if len(known) > 1 else 0.0
+    shown = ', '.join(f'{i}: {100 * miou:.1f}' for i, miou in zip(numbers, found))
+    print(f'mIoU of folds {shown}; mean {100 * mean:.1f}, standard deviation {100 * spread:.1f} %')
+    about = dict(split='out of fold', images=images, flip=settings.flip, mean=mean)
+    folds = [miou if miou == miou else None for miou in found]
+    return sum(counts), about | dict(deviation=spread, folds=folds)
 
 
 def _conclude(counts, classes, about, path, page, settings=None, history=None):

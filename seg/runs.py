@@ -17,6 +17,7 @@ from seg.files import (
     copy_whole,
     file_of,
     is_locked,
+    is_pattern,
     read_json,
     remove_parts,
     suffix_of,
@@ -48,6 +49,10 @@ def new_run(settings, data):
 def check_place(settings):
     """InputError where settings.model can not be a copy of a run's best model."""
     from seg.modelfile import read_about
+
+    if is_pattern(settings.model):
+        found = f'--model {settings.model}: expected one file to write, found a pattern of several'
+        raise InputError(f'{found}; name one')
 
     def is_model(path):
         with suppress(Exception):  # whatever a file of another kind raises
@@ -182,7 +187,7 @@ def tell_rivals(run, settings):
     for lock in run.parent.glob('*/lock'):
         with suppress(InputError):
             other = read_settings(lock.parent / 'settings.json').get('model', '')
-            same = os.path.abspath(other) == os.path.abspath(settings.model)
+            same = os.path.abspath(other) == os.path.abspath(settings.model) and not settings.fold
             if same and lock.parent.name != run.name and is_locked(lock.parent):
                 both = f'will hold whichever improves last; each run keeps its own {BEST}'
                 print(f'Note: {lock.parent} trains too: {other} {both}. --model names another')
@@ -190,18 +195,24 @@ def tell_rivals(run, settings):
 
 def publish(run, settings):
     """Make settings.model an atomic copy of the run's best model. What it replaces is kept as
-    <name>.<time of its last change>, unless it is a copy of a run that still has its model."""
+    <name>.<time of its last change>, unless it is a copy of a run that still has its model. A fold
+    is left where it is: folds.in_folds publishes the best of them."""
     from seg.modelfile import load_model, read_about, save_model
 
     target, best = Path(settings.model), run / BEST
     if not best.exists():
         raise InputError(f'{best}: has gone; go on with more --epochs, or start anew')
+    if settings.fold:
+        return
     if target.exists():
         try:
-            name = read_about(target).run or '?'
+            about = read_about(target)
+            fold = about.settings.get('fold')
+            name = Path(about.run or '?', f'fold{fold}' if fold else '')
         except Exception:  # no model of ours
             name = '?'
-        if not any((log / name / BEST).exists() for log in (run.parent, Path(settings.log))):
+        logs = run.parent, run.parent.parent, Path(settings.log)
+        if not any((log / name / BEST).exists() for log in logs):
             keep(target)
     if target.suffix == '.keras':  # another format: a copy of the network, not of the file
         save_model(load_model(best), target)
