@@ -17,7 +17,7 @@ from test_main import refused, run
 import main as program
 from seg import sources, train
 from seg.classes import CAMVID
-from seg.files import InputError
+from seg.files import InputError, deal
 from seg.runs import read_progress
 from seg.settings import Settings
 
@@ -114,6 +114,14 @@ def test_every_picture_is_in_one_part_and_no_group_is_divided(groups, folds, see
     elif alike:
         places = [sorted(sorted(names).index(stem) for stem in part) for part in stems]
         assert all(place == [*range(place[0], place[-1] + 1)] for place in places)
+
+
+def test_large_groups_are_dealt_first():
+    pairs = pairs_of([f'{group}_{i}' for group in 'abcd' for i in range(2)])
+    pairs += pairs_of([f'large_{i}' for i in range(8)])
+    for seed in range(9):
+        parts = deal(pairs, 2, seed, lambda pair: pair[0].stem.split('_')[0])
+        assert [*map(len, parts)] == [8, 8]
 
 
 def test_a_video_in_train_and_val_is_one_group(monkeypatch):
