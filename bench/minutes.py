@@ -11,8 +11,9 @@ import sys
 from pathlib import Path
 
 import numpy as np
-from few import SIDE, cells, grey, noise, shapes
-from PIL import Image
+from few import SIDE, cells, grey, noise
+from PIL import Image, ImageDraw
+from scipy.spatial import cKDTree
 
 
 def membranes(seed):
@@ -21,8 +22,8 @@ def membranes(seed):
     rng = np.random.default_rng(seed)
     points = rng.uniform(0, SIDE, (110, 2))
     field = np.stack([noise(rng, 24, 8) for _ in range(2)])
-    place = (np.indices((SIDE, SIDE)) + field)[:, None] - points.T[..., None, None]
-    nearest, second = np.sort(np.hypot(*place), 0)[:2]
+    place = (np.indices((SIDE, SIDE)) + field).transpose(1, 2, 0)
+    nearest, second = np.moveaxis(cKDTree(points).query(place, 2)[0], -1, 0)
     seam = second - nearest < rng.uniform(4, 7)
     picture = 0.6 + noise(rng, 32, 0.08) + noise(rng, 4, 0.05) - 0.25 * seam
     rows, columns = np.indices((SIDE, SIDE))
@@ -30,6 +31,29 @@ def membranes(seed):
         (y, x), r = rng.integers(0, SIDE, 2), rng.uniform(3, 9)
         picture -= 0.25 * (np.hypot(rows - y, columns - x) < r)
     return grey(rng, picture), np.where(seam, 0, 255).astype(np.uint8)
+
+
+def coloured(seed):
+    """(picture, label): discs, squares, triangles and stars of four hues, each a class, of any
+    brightness and under a light of any tint, among grey ones that are none."""
+    rng = np.random.default_rng(seed)
+    hues = np.array([(1, 1, 1), (1, 0.55, 0.5), (0.55, 1, 0.6), (0.55, 0.65, 1), (1, 0.95, 0.45)])
+    label, picture = np.zeros((SIDE, SIDE), np.uint8), np.full((SIDE, SIDE, 3), 0.5)
+    picture += (noise(rng, 64, 0.1) + noise(rng, 6, 0.05))[..., None]
+    for _ in range(rng.integers(20, 40)):
+        kind, (x, y), r = rng.integers(0, 5), rng.integers(0, SIDE, 2), rng.uniform(8, 45)
+        corners = rng.integers(3, 12)
+        angle = np.linspace(0, 2 * np.pi, corners + 1)[:-1] + rng.uniform(0, 6)
+        radius = np.where(np.arange(corners) % 2, rng.uniform(0.5, 1), 1.0) * r
+        points = np.stack([x + radius * np.cos(angle), y + radius * np.sin(angle)], -1)
+        mask = Image.new('L', (SIDE, SIDE))
+        ImageDraw.Draw(mask).polygon([tuple(p) for p in points], fill=1)
+        mask = np.asarray(mask) > 0
+        tone = rng.uniform(0.35, 0.9) * hues[kind] + rng.normal(0, 0.06, 3)
+        picture = np.where(mask[..., None], tone + noise(rng, 5, 0.06)[..., None], picture)
+        label[mask] = kind
+    picture = picture * rng.uniform(0.8, 1.1, 3)
+    return np.stack([grey(rng, picture[..., i]) for i in range(3)], -1), label
 
 
 def save(folder, name, pixels):
@@ -47,13 +71,13 @@ def main(folder):
         pair(folder / 'cells', i, *cells(i))
     for i in range(60):
         h, w = [(240, 320), (320, 240), (400, 400)][i % 3]
-        picture, label = shapes(i)
+        picture, label = coloured(i)
         pair(folder / 'colours', i, picture[:h, :w], label[:h, :w])
     for i in range(12):
-        picture, label = shapes(500 + i)
+        picture, label = coloured(500 + i)
         pair(folder / 'few', i, picture[:384], label[:384])
     for i in range(400):
-        picture, label = shapes(1000 + i)
+        picture, label = coloured(1000 + i)
         pair(folder / 'many', i, picture[:192, :256], label[:192, :256])
     slices = [membranes(i) for i in range(30)]
     for name, parts in zip(('train-volume', 'train-labels'), zip(*slices)):
