@@ -1,5 +1,6 @@
 """Files: what is wrong in one line, writing all of one or nothing, finding."""
 
+import csv
 import difflib
 import errno
 import gzip
@@ -30,6 +31,8 @@ MARKS = (b'{\n "program": "', b'Software\0', b'\xff\xfe\0\r', b'name="generator"
 MARKS = tuple(before + MARK.encode() for before in MARKS) + (
     f'{MARK} mask'.encode(),
     b'picture,class,area,row,column',
+    b'picture,given,likely,area',
+    b'rank,picture,score',
 )
 _serial = count()
 
@@ -211,6 +214,13 @@ def write_json(path, content, replace=False):
     text = json.dumps(mark | content, indent=1, ensure_ascii=False, allow_nan=False)
     with whole_file(path, replace=replace) as beside:
         beside.write_text(text + '\n', 'utf-8', 'surrogatepass')  # file names may be no text
+
+
+def write_csv(path, rows):
+    """Rows as CSV, whole or not at all; MARKS has to know how its first row begins."""
+    with whole_file(path, durable=False) as beside:
+        with open(beside, 'w', encoding='utf-8-sig', errors='surrogateescape', newline='') as f:
+            csv.writer(f).writerows(rows)  # the mark at its beginning is for Excel
 
 
 def read_json(path, most=1 << 24, what='settings'):

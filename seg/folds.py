@@ -124,10 +124,11 @@ def _score(settings, data, run, folders):
     from seg.modelfile import load_model
     from seg.predict import _conclude, out_of_fold
     from seg.report import Report
+    from seg.suspects import Suspects
 
-    page = Report(run / 'report.html', data.classes)
+    page, look = Report(run / 'report.html', data.classes), Suspects(data.classes)
     networks = (load_model(folder / BEST) for folder in folders.values())
-    counts, about = out_of_fold(networks, data, page.add, settings)
+    counts, about = out_of_fold(networks, data, page.add, look, settings)
     about |= dict(of=str(run))
-    _conclude(counts, data.classes, about, run / 'scores.json', page, settings)
+    _conclude(counts, data.classes, about, run / 'scores.json', page, look, settings)
     print(f'Report: {run}/report.html')

@@ -4,7 +4,6 @@ A stack goes out as a stack, NIfTI and DICOM in their own format with their geom
 its place on earth; every other picture as PNG.
 """
 
-import csv
 import gzip
 import hashlib
 import math
@@ -31,6 +30,7 @@ from seg.files import (
     suffix_of,
     unique_names,
     whole_file,
+    write_csv,
 )
 from seg.formats import MAX_PIXELS, open_picture, pages_of
 from seg.settings import SAVES
@@ -159,9 +159,7 @@ class Masks:
     def finish(self):
         """Write what is of all pictures."""
         if 'objects' in self.settings.save:
-            with whole_file(self.folder / 'objects.csv', durable=False) as beside:
-                with open(beside, 'w', encoding='utf-8-sig', newline='') as f:  # Excel's, too
-                    csv.writer(f).writerows([COLUMNS, *self.objects])
+            write_csv(self.folder / 'objects.csv', [COLUMNS, *self.objects])
 
 
 def _stem(file):

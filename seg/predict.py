@@ -22,6 +22,7 @@ from seg.runs import BEST, PLAN, read_progress
 from seg.settings import Settings, versions
 from seg.sizes import resize
 from seg.sources import find_pictures, load
+from seg.suspects import LOOK, Suspects
 from seg.tiles import Canvas, OnDisk, plan
 from seg.tree import header_size
 
@@ -29,8 +30,8 @@ LARGE = 1 << 20  # pixels of a pass; larger ones go one after the other
 # A picture to paint: file; read: -> image; truth: -> label (H, W), or None; label: its file; each:
 # function(rows, columns, probabilities (h, w, n)) of the parts of one painted in tiles, or None
 Job = namedtuple('Job', 'file read truth label each', defaults=[None])
-# image (H, W, C); output: the network's (h, w, n), of its own input size, or None of tiles; index
-# uint8 (H, W); of very large pictures these two are read in parts.
+# image (H, W, C); output: the network's (h, w, n) of it, at the network's scale, or None of tiles;
+# index uint8 (H, W); of very large pictures image and index are read in parts.
 Painted = namedtuple('Painted', 'job image output index')
 
 
@@ -59,10 +60,10 @@ class Whole:
 
     def add(self, place, output):
         shape = self.image.shape
-        inner = self.rule.crop(output, shape)
-        index = most_probable(inner, shape[:2], self.classes)
+        output = self.rule.crop(output, shape)
+        index = most_probable(output, shape[:2], self.classes)
         if self.keep:
-            output = resize(inner, shape[:2], Image.Resampling.BILINEAR).astype(np.float16)
+            output = resize(output, shape[:2], Image.Resampling.BILINEAR).astype(np.float16)
         self.painted = Painted(self.job, self.image, output, index)
 
 
@@ -257,13 +258,15 @@ def paint_and_score(model, data, folder, settings):
     shown = output_of(settings) or folder / 'masks'
     masks = Masks(shown, [image for image, _ in painted], data.classes, settings)
     page = report.Report(folder / 'report.html', data.classes)
-    score = Score(data.classes, page.add)
+    score, look = Score(data.classes, page.add), Suspects(data.classes)
     pairs = painted if painted is scored or split == 'test' else [*painted, *scored]
-    run(model, jobs_of(model, pairs, data.formats), [masks, score], settings)
+    jobs = look.watch(jobs_of(model, pairs, data.formats))
+    run(model, jobs, [masks, score, look], settings)
     history = read_progress(folder)['history']
     report.to_png(report.curves_figure(history), folder / 'curves.png')
     about = dict(split=split, images=score.images, of=str(folder / BEST), flip=settings.flip)
-    _conclude(score.counts, data.classes, about, folder / 'scores.json', page, settings, history)
+    target = folder / 'scores.json'
+    _conclude(score.counts, data.classes, about, target, page, look, settings, history)
     if settings.data == 'CamVid' and not (settings.images or settings.output or settings.fold):
         how = dict(copy_function=copy_whole, dirs_exist_ok=True)
         try:
@@ -314,7 +317,8 @@ def _tell_shrunk(files, rule):
 def evaluate(settings, flags, model=None, path=None):
     """Print and write the scores of a model, or of the masks that flags name; perhaps a report."""
     target, page = flags.get('scores', 'scores.json'), flags.get('report')
-    for written in filter(None, (target, page)):
+    beside = model and Path(target).with_name(LOOK)
+    for written in filter(None, (target, page, beside)):
         check_target(written)
     about, networks = model and model.about, getattr(model, 'networks', [model] if model else [])
     if 'val_split' not in flags:  # of what it was trained on, what it was validated on; else all
@@ -334,16 +338,17 @@ def evaluate(settings, flags, model=None, path=None):
     if apart:
         for file, network in zip(model.files, networks):
             _refuse_moved(file, data.folds[network.about.settings['fold'] - 1][1])
-        counts, about = out_of_fold(networks, data, each, settings)
-        return _conclude(counts, data.classes, about | dict(of=str(path)), target, page)
+        look = Suspects(data.classes)
+        counts, about = out_of_fold(networks, data, each, look, settings)
+        return _conclude(counts, data.classes, about | dict(of=str(path)), target, page, look)
     if model:
-        score = Score(data.classes, each)
-        run(model, jobs_of(model, pairs, data.formats), [score], settings)
+        score, look = Score(data.classes, each), Suspects(data.classes)
+        run(model, look.watch(jobs_of(model, pairs, data.formats)), [score, look], settings)
         counts = score.counts
     else:
-        counts = metrics.evaluate_masks(masks, pairs, data.classes, data.formats, each)
+        look, counts = None, metrics.evaluate_masks(masks, pairs, data.classes, data.formats, each)
     about = dict(split=split, images=len(pairs), of=str(masks or path), flip=settings.flip)
-    _conclude(counts, data.classes, about, target, page)
+    _conclude(counts, data.classes, about, target, page, look)
 
 
 def _validated_on(networks, settings):
@@ -373,7 +378,7 @@ def _refuse_moved(file, part):
         raise InputError(f'{found}; restore them, or --val-split 0 scores the mean on all of these')
 
 
-def out_of_fold(networks, data, each, settings):
+def out_of_fold(networks, data, each, look, settings):
     """(confusion count of every picture by the network of whose fold it is, {'split', 'images',
     'folds': the mIoU of each, 'mean', 'deviation', 'flip'}), a network after another."""
     counts, images, numbers = [], 0, []
@@ -381,7 +386,8 @@ def out_of_fold(networks, data, each, settings):
         numbers.append(network.about.settings['fold'])
         pairs = data.folds[numbers[-1] - 1][1]
         score = Score(data.classes, each)
-        images += run(network, jobs_of(network, pairs, data.formats), [score], settings)
+        jobs = look.watch(jobs_of(network, pairs, data.formats))
+        images += run(network, jobs, [score, look], settings)
         counts.append(score.counts)
     found = [float(metrics.scores(count)['miou']) for count in counts]
     known = [miou for miou in found if miou == miou] or [0.0]  # of labels without a scored pixel
@@ -393,8 +399,9 @@ def out_of_fold(networks, data, each, settings):
     return sum(counts), about | dict(deviation=spread, folds=folds)
 
 
-def _conclude(counts, classes, about, path, page, settings=None, history=None):
-    """Print the table of scores and what it warns of; write scores.json and the report."""
+def _conclude(counts, classes, about, path, page, look, settings=None, history=None):
+    """Print the table of scores and what it warns of; write scores.json, suspects.csv and the
+    report. look: Suspects, or None of masks, which have no probabilities."""
     what = '' if about['split'] == 'test' else ' (not a test score)'
     print(f'{about["of"]} on the {about["split"]} split, {about["images"]} images{what}')
     print(metrics.format_scores(metrics.scores(counts), classes))
@@ -402,8 +409,11 @@ def _conclude(counts, classes, about, path, page, settings=None, history=None):
     for line in lines:
         print(f'Note: {line}')
     metrics.write_scores(path, counts, classes, **about)
+    entries = look.entries if look else ()
+    if look:
+        look.write(Path(path).with_name(LOOK), about['split'], page and page.path)
     if page:
         shown = asdict(settings) if settings else {'scored': about['of']}
         plan = path.parent / PLAN if settings else None  # of a run
         plan = read_json(plan).get('plan', ()) if plan and plan.is_file() else ()
-        page.write(counts, shown, versions(), history, about['split'], lines, plan)
+        page.write(counts, shown, versions(), history, about['split'], lines, plan, entries)

@@ -15,6 +15,7 @@ from functools import partial
 import keras
 import numpy as np
 import tensorflow as tf
+from PIL import Image
 
 from seg import metrics, report
 from seg.check import class_weights
@@ -26,6 +27,7 @@ from seg.modelfile import ModelCheckpoint, load_weights, plain_network, save_mod
 from seg.predict import Job, paint
 from seg.runs import BEST, STATE, damaged, keep, publish, read_progress, write_settings
 from seg.settings import Settings, read_settings
+from seg.sizes import resize
 from seg.speed import make_optimizer
 
 IDLE = 300  # seconds of nothing won; to stop before saves nobody anything
@@ -176,7 +178,8 @@ class Validation(keras.callbacks.Callback):
             truth = held.pop(i)
             self.counts = self.counts + metrics.confusion(truth, painted.index, self.classes)
             if painted.output is not None:
-                label = plain.about.rule.label(truth)
+                size = painted.output.shape[:2]
+                label = resize(truth, size, Image.Resampling.NEAREST)
                 losses.append((float(self.loss(label[None], painted.output[None])), 1))
             if i in self.places:
                 image = report.as_rgb(painted.image[:, :])

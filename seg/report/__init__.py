@@ -20,6 +20,7 @@ from seg.report.pictures import (
     as_rgb,
     error_map,
     legend,
+    outlined,
     overlay,
     preview_page,
     save_picture,
@@ -29,7 +30,7 @@ from seg.report.pictures import (
 
 __all__ = ['Report', 'confusion_figure', 'curves_figure', 'to_array', 'to_png', 'to_svg']
 __all__ += ['error_map', 'legend', 'overlay', 'preview_page', 'save_picture', 'side_by_side']
-__all__ += ['as_rgb', 'to_name']
+__all__ += ['as_rgb', 'outlined', 'to_name']
 
 
 class Report:
@@ -74,11 +75,13 @@ class Report:
         split='',
         warnings=(),
         plan=(),
+        look=(),
     ):
         """Write the file, whole or not at all, of metrics.confusion's counts of all images;
         settings, versions: {name: value}, without those of None; history: curves_figure's; split:
         'test', 'val', 'train', or what else the images are called; warnings: lines; plan: rows of
-        what was decided, the decision and why."""
+        what was decided, the decision and why; look: labels to look at, entries of
+        suspects.Suspects; those with a crop are shown."""
         from jinja2 import Environment, StrictUndefined
 
         pages = Environment(autoescape=True, trim_blocks=True, undefined=StrictUndefined)
@@ -88,11 +91,18 @@ class Report:
         shown = dict(MEANS=MEANS, COLUMNS=COLUMNS, WRONG=WRONG, IGNORED=IGNORED, report=self)
         shown |= dict(split=split, warnings=warnings, settings=settings, versions=versions)
         shown |= dict(plan=plan)
+        shown |= dict(look=[entry | _crop(*entry['crop']) for entry in look if entry['crop']])
         shown |= dict(result=scores(counts), matrix=confusion_figure(counts, self.classes))
         shown |= dict(curves=curves_figure(history or {}), time=time.strftime('%Y-%m-%d %H:%M'))
         page = template.render(shown)
         with whole_file(self.path, durable=False) as beside:
             beside.write_bytes(page.encode('utf-8', 'replace'))  # a file name may be no text
+
+
+def _crop(picture, mask):
+    """{'size': (width, height), 'uri': data URI} of a part of a picture, its region outlined."""
+    image = Image.fromarray(outlined(picture, mask))
+    return {'size': image.size, 'uri': _data_uri(image)}
 
 
 def _data_uri(image):

@@ -6,12 +6,14 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont, PngImagePlugin
+from scipy import ndimage
 
 from seg.classes import indices_to_colours
 from seg.files import MARK, whole_file
 from seg.readers import to_rgb, viewable
 
 WRONG, IGNORED = (255, 122, 40), (128, 128, 128)  # error map
+OUTLINE = (255, 0, 200)  # seldom in a picture
 
 
 def save_picture(picture, path, source=''):
@@ -116,6 +118,16 @@ def error_map(image, truth, index, table):
     highlight = np.array(WRONG) * (0.65 + 0.35 * grey / 255)  # the image shows through
     picture = np.where((truth != index)[..., None], highlight, 0.45 * grey)
     return np.where(scored, picture, IGNORED).astype(np.uint8)
+
+
+def outlined(image, mask, side=200):
+    """uint8 (h, w, 3), `side` pixels its longer side: a picture (H, W, C) with a line around what a
+    mask, bool and perhaps of another size, is True for."""
+    size = [max(1, round(n * side / max(image.shape[:2]))) for n in image.shape[1::-1]]
+    picture = Image.fromarray(as_rgb(image)).resize(size, Image.Resampling.LANCZOS)
+    inside = np.asarray(Image.fromarray(mask).resize(size, Image.Resampling.NEAREST))
+    line = ndimage.binary_dilation(inside, iterations=2) & ~inside
+    return np.where(line[..., None], np.uint8(OUTLINE), np.asarray(picture))
 
 
 def as_rgb(image):
