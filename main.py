@@ -155,6 +155,12 @@ def evaluate(settings, flags, run):
     evaluate(settings, flags, *(() if flags.get('masks') else trained_model(settings)))
 
 
+def choose_next(settings, flags, run):
+    from seg.choose import choose
+
+    choose(trained_model(settings)[0], flags['pictures'], flags['count'], settings)
+
+
 def check(settings, flags, run):
     from seg.check import tell
 
@@ -178,7 +184,7 @@ def download(settings, flags, run):
     download(settings.data, flags.get('url', URL))
 
 
-VERBS = {None: whole}
+VERBS = {None: whole, 'next': choose_next}
 VERBS |= {f.__name__: f for f in (train, predict, evaluate, check, preview, sample, download)}
 
 

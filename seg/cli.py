@@ -27,6 +27,11 @@ VERBS = {  # name: (what it does, the settings that it takes, whether it begins 
     'preview': ('draw what augmentations do to image and label', [*DATA, *FITTING], True),
     'predict': ('paint the classes of pictures', ['data', 'images', *MASKS], False),
     'evaluate': ('score a model, or masks of any program', [*JUDGED, 'model', *TILES], False),
+    'next': (
+        'which pictures to label next: unsure of them, no two alike',
+        ['model', *TILES],
+        False,
+    ),
     'check': ('what a data set holds, and whether it is fit to train on', JUDGED, False),
     'sample': ('the whole job on street scenes, drawn into sample/', [*FITTING, *MASKS], True),
     'download': ('fetch CamVid into CamVid/ (about 200 MB) and verify it', ['data'], False),
@@ -56,6 +61,11 @@ OWN = {  # of one verb alone
         '--scores': dict(type=file_name('.json'), metavar='FILE', help='default scores.json'),
         '--report': dict(nargs='?', const='report.html', metavar='FILE', help='also write the page')
         | dict(type=file_name('.html')),
+    },
+    'next': {
+        'pictures': dict(nargs='+', help='not labelled yet: files, folders, globs'),
+        '--count': dict(type=settings.COUNT, default=20, metavar='N')
+        | dict(help='how many to choose (default 20); they are written to next.csv, too'),
     },
     'check': FOLDER
     | {

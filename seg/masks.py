@@ -35,7 +35,7 @@ from seg.files import (
 from seg.formats import MAX_PIXELS, open_picture, pages_of
 from seg.settings import SAVES
 from seg.shapes import GROUNDS
-from seg.tiles import OnDisk
+from seg.tiles import OnDisk, thinned
 
 OURS = f'{MARK} mask'  # see files.MARKS
 GEO = (33550, 33922, 34264, 34735, 34736, 34737)  # tags: where on earth
@@ -138,15 +138,7 @@ class Masks:
                 write(beside, source, pages, self.classes.palette if kind == 'colour' else None)
 
     def _overlay(self, painted, name):
-        height, width = painted.index.shape
-        step = -(-max(height, width) // SHOWN)
-        band = -(-1024 // step) * step if step > 1 else height  # of files in strips or tiles
-        image, index = (
-            np.concatenate(
-                [x[y : y + band, 0:width][::step, ::step].copy() for y in range(0, height, band)]
-            )
-            for x in (painted.image, painted.index)
-        )
+        image, index = (thinned(a, SHOWN) for a in (painted.image, painted.index))
         rgb = report.as_rgb(image)
         if self.settings.side_by_side:
             picture = report.side_by_side(rgb, indices_to_colours(index, self.classes))

@@ -5,8 +5,9 @@ probable as it is, on average, where it is labelled: the per-class threshold of 
 (Northcutt et al., "Confident Learning", JAIR 2021). Errors are of objects, pixels are not (Rottmann
 and Reese, "Automated Detection of Label Errors in Semantic Segmentation Datasets", WACV 2023; Lad
 and Mueller, "Estimating label quality and errors in semantic segmentation data via any model",
-2023): what hangs together is one entry, and counts by its margin and its radius, so that the rims
-of all edges come last. Of pictures that the network has learned by heart it contradicts little.
+2023): what hangs together is one entry, and counts by its margin, its radius and its share of an
+object, so that the rims of all edges come last. What a network has learned by heart it contradicts
+seldom.
 """
 
 import bisect
@@ -20,13 +21,15 @@ from skimage.measure import label
 from seg.classes import NO_CLASS, to_index
 from seg.files import write_csv
 from seg.sizes import resize
+from seg.tiles import thinned
 
 MOST = 1 << 21  # pixels that are looked at of one picture; of larger ones every second, third, ...
 RIM = 2.0  # pixels: the radius that a region has at least
 LOOK, SHOWN, CROP = 'suspects.csv', 40, 500  # entries in the report; pixels a side of their crops
 COLUMNS = 'picture given likely area row column top left bottom right confidence'.split()
-# score: the mean of p(likely) - p(given) times the radius, in pixels, of the largest circle inside;
-# area in pixels; confidence: mean p(likely); box: two slices; mask: bool, of the box
+# radius: of the largest circle inside, in pixels; confidence: mean p(likely); score: the radius,
+# times the square of the mean of p(likely) - p(given), times the root of its share of its object,
+# the given or the predicted one, whichever it fills more; box: two slices; mask: bool, of the box
 Region = namedtuple('Region', 'score given likely area radius confidence box mask')
 
 
@@ -91,7 +94,9 @@ class Suspects:
             window = [
                 slice(*ends) for ends in (np.transpose([start, stop]) * scale[:, None]).astype(int)
             ]
-            self.entries[place]['crop'] = thinned(painted.image[tuple(window)]), thinned(mask)
+            self.entries[place]['crop'] = [
+                thinned(a, CROP) for a in (painted.image[tuple(window)], mask)
+            ]
         for entry in self.entries[SHOWN : SHOWN + 1]:  # none moves up again
             entry['crop'] = None
         del self.entries[self.keep :]
@@ -138,12 +143,6 @@ def step_of(shape):
     return int(np.ceil((shape[0] * shape[1] / MOST) ** 0.5))
 
 
-def thinned(picture):
-    """A copy of at most CROP pixels a side."""
-    step = max(picture.shape[:2]) // CROP + 1
-    return picture[::step, ::step].copy()
-
-
 def probabilities(output, *indices):
     """[float32 (H, W)] of a network's output (H, W, n): that of the classes that each uint8 (H, W)
     of `indices` says; of one channel it is that of class 1."""
@@ -160,8 +159,11 @@ def regions(wrong, index, truth, likely, given):
     `wrong`, bool (H, W), of one predicted and one given class, uint8 (H, W), whose probabilities
     are likely and given, float32 (H, W). Regions of the same two classes, either way round, whose
     boxes are near are one: an object that was moved, or that something thin divides."""
-    pairs = np.where(wrong, index.astype(np.int32) << 8 | truth, -1)
-    pieces, found = label(pairs, background=-1, connectivity=2), []
+    pairs, found = np.where(wrong, index.astype(np.int32) << 8 | truth, -1), []
+    pieces, *objects = (
+        label(a, background=-1, connectivity=2) for a in (pairs, np.int32(index), np.int32(truth))
+    )
+    sizes = [np.bincount(numbers.ravel()) for numbers in objects]
     for i, box in enumerate(ndimage.find_objects(pieces), 1):
         if min(side.stop - side.start for side in box) < 2 * RIM - 1:
             continue
@@ -170,9 +172,10 @@ def regions(wrong, index, truth, likely, given):
         if radius < RIM:
             continue
         c, g = (int(a[box][mask][0]) for a in (index, truth))
-        confidence = float(likely[box][mask].mean())
-        score = float(radius * (confidence - given[box][mask].mean()))
-        found.append(Region(score, g, c, int(mask.sum()), radius, confidence, box, mask))
+        area, confidence = int(mask.sum()), float(likely[box][mask].mean())
+        share = max(area / n[held[box][mask][0]] for n, held in zip(sizes, objects))
+        score = float(radius * (confidence - given[box][mask].mean()) ** 2 * share**0.5)
+        found.append(Region(score, g, c, area, radius, confidence, box, mask))
     one = []
     for region in sorted(found, key=lambda region: -region.score):
         for i, other in enumerate(one):

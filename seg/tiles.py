@@ -45,6 +45,16 @@ class OnDisk:
         return np.asarray(self[:], dtype)
 
 
+def thinned(picture, most):
+    """A copy of every k-th pixel, `most` a side at most, of an array (H, W, ...) or of a picture
+    that is read in parts."""
+    height, width = picture.shape[:2]
+    step = -(-max(height, width) // most)
+    band = -(-1024 // step) * step if step > 1 else height  # of files in strips or tiles
+    bands = (picture[y : y + band, 0:width] for y in range(0, height, band))
+    return np.concatenate([band[::step, ::step].copy() for band in bands])
+
+
 def fields(model):
     """[(pixels between neighbours, how many pixels beyond its own one may depend on, channels)] of
     the layers of a network, by their kernels, strides and dilations."""

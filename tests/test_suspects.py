@@ -87,12 +87,12 @@ def test_the_surer_and_the_larger_come_first():
 def test_a_moved_object_is_one_entry():
     """Two objects of the same classes far apart are two."""
     index = np.full((60, 80), ROAD, np.uint8)
-    index[10:30, 10:30] = index[40:48, 60:68] = CAR
+    index[10:30, 10:30] = index[40:46, 60:66] = CAR
     truth = np.full_like(index, ROAD)
     truth[10:30, 20:40] = CAR
     first, second = looked_at(painted(truth, index))
     assert [first[side] for side in ('top', 'left', 'bottom', 'right')] == [10, 10, 30, 40]
-    assert first['area'] == 2 * 20 * 10 and second['area'] == 64
+    assert first['area'] == 2 * 20 * 10 and second['area'] == 36
 
 
 def test_one_channel():
@@ -147,7 +147,7 @@ def test_regions_are_those_of_a_flood(seed):
         found = suspects.regions(wrong, index, truth, likely, chance)
     wanted = components(np.where(wrong, index.astype(int) * 4 + truth, -1))
     wanted = {piece for piece in wanted if radius(piece) >= 2}
-    pieces = []
+    pieces, objects = [], [components(a.astype(int)) for a in (index, truth)]
     for region in found:
         inside = np.argwhere(region.mask) + [side.start for side in region.box]
         pieces.append(frozenset(map(tuple, inside.tolist())))
@@ -157,6 +157,11 @@ def test_regions_are_those_of_a_flood(seed):
         }
         assert region.area == len(inside)
         assert region.confidence == pytest.approx(likely[rows, columns].mean(), rel=1e-5)
+        margin = (likely - chance)[rows, columns].mean()
+        of = [next(o for o in things if pieces[-1] <= o) for things in objects]
+        share = max(len(inside) / len(o) for o in of)
+        expected = radius(pieces[-1]) * margin**2 * share**0.5
+        assert region.score == pytest.approx(expected, rel=1e-4, abs=1e-6)
     assert {*pieces} == wanted and len(pieces) == len(wanted)
     scores = [region.score for region in found]
     assert scores == sorted(scores, reverse=True)
