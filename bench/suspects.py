@@ -6,7 +6,7 @@ Drawn streets of 120x160 (160 to train on, 64 to score) and drawn cells of 160x1
 classes). In the labels to be scored 40 objects are made wrong, in turn: another object's class, the
 class of what is around it, or the object moved by 10 pixels. Twice: with clean labels to train on,
 and with as many wrong ones a picture there, as in cross-validation. An entry hits where it names
-the two classes of a planted error and most of its box lies in that one's. One core, about four
+the class of a planted error's object and most of its box lies in that one's. One core, about four
 minutes each; results are kept in bench/notes.md.
 """
 
@@ -46,8 +46,8 @@ def objects(label, kinds, least=60):
 
 
 def spoil(label, kinds, how, rng):
-    """(the label with one of its objects made wrong, {its class, the wrong one}), or None where
-    that can not be. how, of 3: another class, missing, moved."""
+    """(the label with one of its objects made wrong, that object's class), or None where that can
+    not be. how, of 3: another class, missing, moved."""
     found = [*objects(label, kinds)]
     if not found:
         return None
@@ -63,11 +63,11 @@ def spoil(label, kinds, how, rng):
         angle = rng.uniform(0, 2 * np.pi)
         moved = ndimage.shift(mask.astype('u1'), (10 * np.sin(angle), 10 * np.cos(angle)), order=0)
         new[moved > 0] = c
-    return new, {int(c), int(wrong)}
+    return new, c
 
 
 def plant(folder, kinds, count, seed):
-    """Make `count` places in a folder's labels wrong; {file name: [(changed (H, W), classes)]}."""
+    """Make `count` places of a folder's labels wrong; {file name: [(changed, class of object)]}."""
     rng, planted, n = np.random.default_rng(seed), {}, 0
     files = sorted(folder.iterdir())
     while n < count:
@@ -83,15 +83,15 @@ def plant(folder, kinds, count, seed):
 
 
 def hit(row, planted, names):
-    """The place among a picture's planted errors of the one that a row of suspects.csv means: of
-    the same two classes, and with more than half of its box in that one's box; None without."""
+    """The place among a picture's planted errors of the one that a row of suspects.csv means: with
+    the object's class for one of the two, and more than half of its box in that one's; or None."""
     top, left, bottom, right = (int(row[side]) for side in ('top', 'left', 'bottom', 'right'))
-    for i, (changed, classes) in enumerate(planted):
+    for i, (changed, c) in enumerate(planted):
         (box,) = ndimage.find_objects(changed.astype(int))
         inside = np.zeros_like(changed)
         inside[box] = True
-        same = {row['given'], row['likely']} == {names[c] for c in classes}
-        if same and inside[top:bottom, left:right].mean() > 0.5:
+        named = names[c] in (row['given'], row['likely'])
+        if named and inside[top:bottom, left:right].mean() > 0.5:
             return i
 
 
