@@ -34,8 +34,8 @@ Region = namedtuple('Region', 'score given likely area radius confidence box mas
 
 
 class Suspects:
-    """Takes every Painted with a label, in order, after Score; keeps the `keep` likeliest `entries`
-    with a small picture of each: memory does not grow with the number of pictures.
+    """Takes every Painted with a label, in order, after Score; keeps the likeliest `entries`,
+    the first of them with a part of the picture: memory does not grow with their number.
 
     Thresholds are of the pictures so far, the present one included."""
 
@@ -78,25 +78,18 @@ class Suspects:
             return
         scale, names = np.divide(painted.index.shape, shape), self.classes.names
         low, high = np.transpose([(side.start, side.stop) for side in region.box])
-        (top, left), (bottom, right) = (
-            np.rint(corner * scale).astype(int) for corner in (low, high)
-        )
-        row, column = ((np.argwhere(region.mask).mean(0) + low + 0.5) * scale).astype(int)
-        place_in = (row, column, top, left, bottom, right)
+        centre = (np.argwhere(region.mask).mean(0) + low + 0.5) * scale
+        box = np.rint([low * scale, high * scale]).astype(int).ravel().tolist()
         words = str(painted.job.file), names[region.given], names[region.likely]
-        area = round(region.area * scale.prod())
-        entry = dict(zip(COLUMNS, (*words, area, *map(int, place_in), region.confidence)))
+        area, centre = round(region.area * scale.prod()), centre.astype(int).tolist()
+        entry = dict(zip(COLUMNS, (*words, area, *centre, *box, region.confidence)))
         self.entries.insert(place, entry | dict(score=region.score, crop=None))
         if place < SHOWN:
-            margin = np.maximum((high - low) // 2, 16)
+            margin = np.maximum((high - low) // 2, np.int64(16 / scale))
             start, stop = np.maximum(low - margin, 0), np.minimum(high + margin, shape)
             mask = np.pad(region.mask, np.transpose([low - start, stop - high]))
-            window = [
-                slice(*ends) for ends in (np.transpose([start, stop]) * scale[:, None]).astype(int)
-            ]
-            self.entries[place]['crop'] = [
-                thinned(a, CROP) for a in (painted.image[tuple(window)], mask)
-            ]
+            window = tuple(map(slice, *(np.int64(end * scale) for end in (start, stop))))
+            self.entries[place]['crop'] = thinned(painted.image[window], CROP), thinned(mask, CROP)
         for entry in self.entries[SHOWN : SHOWN + 1]:  # none moves up again
             entry['crop'] = None
         del self.entries[self.keep :]

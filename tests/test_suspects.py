@@ -239,6 +239,22 @@ def test_places_are_the_pictures_own_at_any_scale_of_the_network(pair, sides, op
     assert abs(entry['row'] - 72) <= 1 and abs(entry['column'] - 116) <= 1
 
 
+def test_a_picture_much_smaller_than_the_networks_input(tmp_path):
+    index = np.full((12, 16), ROAD, np.uint8)
+    index[9:, 13:] = CAR
+    image = Image.fromarray(np.where(index == CAR, 255, 0).astype(np.uint8)).convert('RGB')
+    image.save(tmp_path / 'a.png')
+    Image.fromarray(np.full_like(index, ROAD)).save(tmp_path / 'b.png')
+    Image.fromarray(index).save(tmp_path / 'c.png')
+    pairs = [(tmp_path / 'a.png', tmp_path / name) for name in ('c.png', 'b.png')]
+    net, look = net_of(192, 256), Suspects(CAMVID)
+    run(net, look.watch(jobs_of(net, pairs, {'grey': 'index'})), [look])
+    (entry,) = look.entries
+    found = [entry[side] for side in ('top', 'left', 'bottom', 'right')]
+    assert np.abs(np.subtract(found, [9, 13, 12, 16])).max() <= 1
+    assert report.outlined(*entry['crop']).shape == (150, 200, 3)
+
+
 @pytest.mark.parametrize('most', [1 << 21, 4000])
 @pytest.mark.parametrize('save', ['colour', 'probability'])
 def test_tiles_give_what_the_whole_gives(pair, monkeypatch, most, save):
