@@ -28,7 +28,7 @@ VERBS = {  # name: (what it does, the settings that it takes, whether it begins 
     'predict': ('paint the classes of pictures', ['data', 'images', *MASKS], False),
     'evaluate': ('score a model, or masks of any program', [*JUDGED, 'model', *TILES], False),
     'next': (
-        'which pictures to label next: unsure of them, no two alike',
+        'which pictures to label next: of high entropy (Settles 2009), no two alike (core-sets)',
         ['model', *TILES],
         False,
     ),
