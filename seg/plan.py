@@ -10,9 +10,9 @@ from seg.inputs import rule_of
 from seg.readers import read_label
 from seg.sizes import STEP
 
-STEPS = 1500  # fewer gain less from large pictures than more from small ones
+STEPS = 1000  # fewer gain less from large pictures than more from small ones
 LEAST = 0.5  # of a side that pictures are shrunk to for that, where crops would not do
-CROP = 128  # pixels that a crop's sides have at least
+CROP = 256  # pixels that the sides of crops have at least
 MANY = 6000  # steps, from which on larger batches are worth their time
 START = 35  # seconds, of which nothing can be said: TensorFlow, two graphs, the report
 # Seconds of a step but for its pixels, and of a pixel, where `speed` is 1
