@@ -67,8 +67,8 @@ def fit_and_paint(settings, data, run, rows):
     from seg.predict import paint_and_score
 
     check_output(data, settings)
-    painted = len(data.splits.get('test') or data.scored()[1])
-    run = fit(settings, data, run, rows, painted)
+    painted = {*data.splits.get('test', ()), *data.scored()[1]}
+    run = fit(settings, data, run, rows, len(painted))
     from model import load_model
 
     paint_and_score(load_model(run / BEST), data, run, settings)
