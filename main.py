@@ -1,10 +1,11 @@
 """A multi-class U-Net on CamVid: train, predict, evaluate.
 
 python main.py                     the article's job: train on CamVid/, predict its test images
-python main.py FOLDER              the same on your own pictures and labels
+python main.py FOLDER              the best on your own pictures in half an hour, or --minutes N
 python main.py sample              the same on drawn street scenes, in minutes
 python main.py predict photo.jpg   paint classes with the trained model
 python main.py check FOLDER        are these labels fit to train on?
+python main.py next UNLABELLED     which of these pictures to label next?
 python main.py VERB --help         each verb's own flags
 """
 

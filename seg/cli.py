@@ -125,7 +125,7 @@ def make_parser(presets, doc):
     for name, (parser, names, begins) in parsers.items():
         settings.add_flags(parser, names)
         if begins:
-            text = 'set of defaults (default article); transfer: half an hour on a CPU'
+            text = 'set of defaults (default article; with FOLDER or --minutes auto, which plans)'
             parser.add_argument('--preset', choices=presets, help=text)
         for flag, options in (OWN.get(name, {}) | (RUN if begins else {})).items():
             parser.add_argument(flag, **options)

@@ -12,6 +12,7 @@ from seg.sizes import STEP
 
 STEPS = 1000  # fewer gain less from large pictures than more from small ones
 LEAST = 0.5  # of a side that pictures are shrunk to for that, where crops would not do
+ENOUGH = 600  # steps from which on the pretrained encoder, a slower one, is ahead
 CROP = 256  # pixels that the sides of crops have at least
 MANY = 6000  # steps, from which on larger batches are worth their time
 START = 35  # seconds, of which nothing can be said: TensorFlow, two graphs, the report
@@ -70,32 +71,44 @@ def plan(settings, given, data):
     plain, half = speed('float32'), speed('bfloat16')
     quick, why = plain > 1.3 * half, f'takes {half / plain:.0%} of the time of float32 here'
     decide('arithmetic', 'bfloat16' if quick else 'float32', why * quick, bfloat16=quick)
-    if data.channels == 3:
-        why = 'learned from photographs, and these have colours, too'
+    up, shrinks = has_up(data), data.rule.kind != 'tile'
+    seconds = 0.9 * (60 * settings.minutes / (settings.folds or 1) - START)
+    h, w = data.rule.height, data.rule.width
+    least = LEAST if up and shrinks else min(CROP / min(h, w), 1)
+
+    def room(encoder):
+        """(steps of whole pictures that fit, share of their sides for STEPS of them, steps then)"""
+        start, pixel = (plain * cost for cost in COSTS.get(encoder, COSTS['none']))
+        whole = pixel * h * w * settings.batch_size
+        share = min(max((seconds / STEPS - start) / whole, 0) ** 0.5, 1)
+        few = start + whole * max(share, least) ** 2
+        return max(seconds / (start + whole), 0), share, max(seconds / few, 0)
+
+    steps = room(ENCODER)[-1]
+    if data.channels == 3 and steps >= ENOUGH:
+        why = f'learned from photographs; {ENOUGH} steps or more fit'
         decide('network', 'EfficientNet-Lite0 encoder', why, encoder=ENCODER, **FULL)
     else:
-        why = f'photographs teach little about {data.channels} channel' + 's' * (data.channels > 1)
+        why = f'the pretrained encoder would take {steps:,.0f} steps, too few'
+        if data.channels != 3:
+            why = f'photographs teach little about {data.channels} channel'
+            why += 's' * (data.channels > 1)
         decide('network', 'U-Net from scratch', why, encoder='none')
-    up = has_up(data)
     why = 'classes have their heights' if up else 'classes lie at all heights alike'
     augment = settings.augment + ',vflip' * (not up)
     decide('augment', augment, why, augment=augment)
-    start, pixel = (plain * cost for cost in COSTS.get(settings.encoder, COSTS['none']))
-    seconds = 0.9 * (60 * settings.minutes / (settings.folds or 1) - START)
-    h, w = data.rule.height, data.rule.width
-    step = start + pixel * h * w * settings.batch_size
-    shrink = max((seconds / STEPS - start) / (step - start), 0) ** 0.5
-    why = f'time for about {max(seconds / step, 0):,.0f} steps' + f' of {h}x{w}' * (shrink <= 0.9)
+    steps, shrink, _ = room(settings.encoder)
+    why = f'time for about {steps:,.0f} steps' + f' of {h}x{w}' * (shrink <= 0.9)
     how = dict(size=settings.size, crop=settings.crop)
-    if shrink > 0.9:
+    if shrink > 0.9 or not (up and shrinks) and max(h, w) <= CROP:
         decide('input', f'{h}x{w}', why, **how)
-    elif up and data.rule.kind != 'tile':
+    elif up and shrinks:
         size = tuple(round(side * max(shrink, LEAST)) for side in (h, w))
         decide('input', 'shrunk to {}x{}'.format(*size), why, **how | dict(size=size))
     else:
         crop = tuple(max(int(side * shrink) // STEP * STEP, min(CROP, side)) for side in (h, w))
         decide('input', 'crops of {}x{}'.format(*crop), why, **how | dict(crop=crop))
-    more = seconds > MANY * step
+    more = steps > MANY
     why = 'time for larger ones' if more else 'the more steps'
     decide('batch', f'{2 << more} pictures', why, batch_size=2 << more)
     return settings, replace(data, rule=rule_of(settings, data)), rows

@@ -206,3 +206,35 @@ def test_the_plan_follows_data_time_and_machine(tmp_path, monkeypatch):
 
 def test_the_speed_of_the_machine_is_a_number():
     assert all(0 < plan.speed(kind) < math.inf for kind in ('float32', 'bfloat16'))
+
+
+def test_folds_share_the_time(tmp_path, monkeypatch):
+    from seg import folds
+
+    for name in ('publish', 'check_place', '_score'):
+        monkeypatch.setattr(folds, name, lambda *_: None)
+    monkeypatch.setattr(folds, 'read_progress', lambda _: {'best': 1.0})
+    monkeypatch.setattr(budget.time, 'monotonic', lambda: 77.0)
+    monkeypatch.setattr(seg, 'started', 0.0, raising=False)
+    minutes, begun = [], []
+
+    def one(settings, data, run):
+        minutes.append(settings.minutes)
+        begun.append(seg.started)
+        (run / 'best.hdf5').touch()
+        if len(minutes) == 2:
+            raise KeyboardInterrupt
+
+    data = SimpleNamespace(splits={}, classes=(), in_fold=lambda i: None)
+    settings = Settings(minutes=12.0, folds=4, log=str(tmp_path))
+    with pytest.raises(KeyboardInterrupt):
+        folds.in_folds(settings, data, None, one)
+    (run,) = tmp_path.iterdir()
+    folds.in_folds(settings, data, run, one)
+    folds.in_folds(read_fold(run, 4), data, run / 'fold4', one)  # is done
+    assert minutes == [3.0] * 5  # the second one twice
+    assert begun == [0.0, 77.0, 77.0, 77.0, 77.0]
+
+
+def read_fold(run, i):
+    return Settings(**read_settings(run / f'fold{i}/settings.json'))
