@@ -2,6 +2,7 @@
 
 import json
 import math
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -152,16 +153,16 @@ def test_minutes_or_steps(capsys):
     assert '--minutes and --steps' in capsys.readouterr().err
 
 
-def pictures(folder, n, colours, upright):
-    """n pictures of 64x96 and labels of two classes, the second a disc; upright: always low."""
-    rng = np.random.default_rng(0)
-    rows, columns = np.indices((64, 96))
+def pictures(folder, n, colours, upright, size=(64, 96)):
+    """n pictures and labels of two classes, the second a disc; upright: always in the lower half.
+    The DataSet of them."""
+    rng, (h, w) = np.random.default_rng(0), size
+    rows, columns = np.indices(size)
     for i in range(n):
-        y = rng.integers(40, 56) if upright else rng.integers(8, 56)
-        label = np.hypot(rows - y, columns - rng.integers(8, 88)) < 8
-        picture = rng.integers(0, 99, (64, 96, 3) if colours == 3 else (64, 96)) + 100 * (
-            label[..., None] if colours == 3 else label
-        )
+        y, x = rng.integers(h * 5 // 8 if upright else h // 8, h * 7 // 8), rng.integers(8, w - 8)
+        label = np.hypot(rows - y, columns - x) < h // 8
+        bright = 100 * (label[..., None] if colours == 3 else label)
+        picture = rng.integers(0, 99, (*size, 3) if colours == 3 else size) + bright
         for part, pixels in ('images', picture), ('labels', label):
             (folder / part).mkdir(parents=True, exist_ok=True)
             Image.fromarray(pixels.astype(np.uint8)).save(folder / part / f'{i:02}.png')
@@ -179,13 +180,12 @@ AUTO = Settings(**PRESETS['auto'] | {'preset': 'auto'})
 
 def planned(monkeypatch, data, given=(), faster=1.0, half=0.5, **settings):
     monkeypatch.setattr(plan, 'speed', lambda kind: (half if kind == 'bfloat16' else 1) / faster)
-    from dataclasses import replace
-
     return plan.plan(replace(AUTO, **settings), given, data)
 
 
 def test_the_plan_follows_data_time_and_machine(tmp_path, monkeypatch):
-    upright, lying = (pictures(tmp_path / str(u), 40, 3, u) for u in (True, False))
+    upright = pictures(tmp_path / 'upright', 40, 3, True)
+    lying = pictures(tmp_path / 'lying', 20, 3, False, (320, 352))
     grey = pictures(tmp_path / 'grey', 40, 1, False)
     s, data, rows = planned(monkeypatch, upright)
     assert s.encoder == 'efficientnet-lite0' and s.stride == 1 and s.bfloat16
@@ -196,7 +196,9 @@ def test_the_plan_follows_data_time_and_machine(tmp_path, monkeypatch):
     s, data, _ = planned(monkeypatch, upright, faster=0.06)
     assert s.size == (data.rule.height, data.rule.width) and s.size[0] < 64 and s.crop is None
     s, data, _ = planned(monkeypatch, lying, faster=0.06)
-    assert s.size is None and data.rule.kind == 'tile' and data.rule.height <= 64
+    assert s.size is None and data.rule.kind == 'tile' and data.rule.height == 256
+    s, data, _ = planned(monkeypatch, upright, faster=0.03)  # time for few steps
+    assert s.encoder == 'none' and s.stride == 2
     s, *_ = planned(monkeypatch, upright, faster=50)
     assert s.batch_size == 4
     said = {'encoder': 'none', 'size': (32, 48), 'batch_size': 3}
