@@ -614,3 +614,9 @@ def test_camvid_360_rows(camvid, here, capsys):
     picture = next((camvid / 'test').glob('*.png'))
     assert run(capsys, 'predict', picture)[0] == 0
     assert Image.open(here / f'predicted/camvid/{picture.name}').size == (480, 360)
+
+
+def test_a_training_that_does_not_learn_ends_with_the_likely_cause(drawn, here, capsys):
+    flags = ['train', '--data', drawn, *TINY, '--epochs', '12', '--learning-rate', '1e-9']
+    line = refused(capsys, *flags)
+    assert 'after epoch 6' in line and 'one class everywhere' in line and 'learning rate' in line
