@@ -14,8 +14,6 @@ from seg.runs import PLAN
 WARM_UP = 0.05  # of the training
 MEASURED = 6  # steps; the first two also build the graph
 VALIDATED = 0.12  # of the training at most, by all validations but the last
-
-
 KEPT = ('begin', 'epochs', 'steps', 'chosen')  # of a budget, when its run is resumed
 
 

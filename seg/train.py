@@ -225,11 +225,11 @@ class State(keras.callbacks.Callback):
                     if not np.isfinite(saved[f'v{i}']).all():
                         raise ValueError(f'v{i} is not finite')
                     variable.assign(saved[f'v{i}'])
+            if self.budget:
+                self.budget.load(progress['clock'])
         except Exception as e:  # whatever zipfile, numpy and keras make of it
             raise damaged(self.path, e) from None
         self.history = progress['history']
-        if self.budget:
-            self.budget.load(progress['clock'])
         if (self.path.parent / BEST).exists():  # else the next epoch is the best there is
             self.best.best = progress['best']
         for average in self.average:  # as saved: it is in the model, and the weights in its place
