@@ -30,6 +30,7 @@ from seg.settings import Settings, read_settings
 from seg.sizes import resize
 from seg.speed import make_optimizer
 
+FEW = 100  # steps, before which nothing is said of what a training can reach
 IDLE = 300  # seconds of nothing won; to stop before saves nobody anything
 
 
@@ -281,7 +282,8 @@ class Guard(keras.callbacks.Callback):
             self._stop(f'validation loss is {logs["val_loss"]} after epoch {epoch + 1}')
         self.ends.append(time.monotonic())
         past = {name: [*self.history.get(name, ()), value] for name, value in logs.items()}
-        if line := metrics.hopeless(self.validation.counts, past['val_miou'], past['loss']):
+        line = metrics.hopeless(self.validation.counts, past['val_miou'], past['loss'])
+        if line and self.done >= FEW:
             raise InputError(f'{self.run}: stopped after epoch {epoch + 1}: {line}')
         self._stop_if_idle(past[self.settings.monitor], epoch + 1)
 

@@ -618,5 +618,6 @@ def test_camvid_360_rows(camvid, here, capsys):
 
 def test_a_training_that_does_not_learn_ends_with_the_likely_cause(drawn, here, capsys):
     flags = ['train', '--data', drawn, *TINY, '--epochs', '12', '--learning-rate', '1e-9']
+    flags += ['--steps', '20']
     line = refused(capsys, *flags)
     assert 'after epoch 6' in line and 'one class everywhere' in line and 'learning rate' in line
