@@ -40,7 +40,6 @@ class DataSet:
     layout: str  # what it is called, and
     why: str  # how it was told
     splits: dict  # name -> [(image path, label path or None)]
-    folds: list = field(default_factory=list)  # [(train pairs, val pairs)] of all but test
     looked: dict = field(default_factory=dict)  # path -> RawLabel, Glance, or what is wrong with it
     classes: tables.ClassTable | None = None
     classes_from: str = 'the model'
@@ -52,6 +51,7 @@ class DataSet:
     errors: list = field(default_factory=list)
     warnings: list = field(default_factory=list)
     notes: list = field(default_factory=list)
+    folds: list = field(default_factory=list)  # [(train pairs, val pairs)] of all but test
 
     def pairs(self, *names):
         """[(image path, label path or None)] of these splits or of all."""

@@ -275,7 +275,9 @@ class Guard(keras.callbacks.Callback):
             signal.signal(signal.SIGINT, self.before)
 
     def on_epoch_begin(self, epoch, logs=None):
-        self.epoch = epoch
+        self.epoch, s = epoch, self.settings
+        self.done = self.done if s.minutes else epoch * s.steps
+        self.begun = self.done
 
     def on_epoch_end(self, epoch, logs=None):
         if not math.isfinite(logs['val_loss']):
@@ -312,11 +314,11 @@ class Guard(keras.callbacks.Callback):
         self.first = self.first or max(logs['loss'], 1)
         if not logs['loss'] < 1000 * self.first:  # nor inf, nor nan
             size = self.settings.batch_size
-            files = self.stream.files(self.done * size, size)
+            files = self.stream.files((self.begun + batch) * size, size)
             rate = float(keras.ops.convert_to_numpy(self.model.optimizer.learning_rate))
             where = f'step {batch + 1} of epoch {self.epoch + 1}, learning rate {rate:g}'
             self._stop(f'loss is {logs["loss"]} at {where}, batch {", ".join(map(str, files))}')
-        self.done += 1
+        self.done = self.begun + batch + 1
         self.stop_if_asked()
         self.times.append(time.perf_counter())
         if len(self.times) == min(8, self.settings.steps) > 1 and not self.settings.minutes:
