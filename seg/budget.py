@@ -54,8 +54,9 @@ class Budget(keras.callbacks.Callback):
         return self.used + time.monotonic() - seg.started
 
     def end(self):
-        """At which of them the training ends: a validation, the painting and the report fit in."""
-        painting = 1.25 * self.after * self.validation / self.chosen
+        """At which of them the training ends: a validation, the painting, which also writes masks
+        and looks for wrong labels, and the report fit in."""
+        painting = 1.5 * self.after * self.validation / self.chosen
         return self.total - 1.1 * self.validation - min(painting, 0.3 * self.total) - 2
 
     def progress(self):

@@ -60,7 +60,7 @@ def simulate(clock, minutes, step, picture, images, after, start):
             b.on_epoch_end(epoch)
             if model.stop_training:
                 break
-        clock.work(picture * after + 1.5)
+        clock.work(1.2 * picture * after + 1.5)
         return b, rates, steps
     finally:
         patch.undo()
@@ -70,7 +70,7 @@ def simulate(clock, minutes, step, picture, images, after, start):
 @given(st.floats(2, 40), st.floats(0.02, 1), st.floats(0.002, 0.2), st.integers(1, 300), st.data())
 def test_a_run_ends_with_its_time(minutes, step, picture, images, data):
     total = 60 * minutes
-    after = data.draw(st.integers(0, int(0.1 * total / picture)))
+    after = data.draw(st.integers(0, int(0.08 * total / picture)))
     clock = Clock(total, 1)
     _, rates, steps = simulate(clock, minutes, step, picture, images, after, 25)
     assert abs(clock.now - total) < 0.05 * total + step
