@@ -56,7 +56,7 @@ class Budget(keras.callbacks.Callback):
     def end(self):
         """At which of them the training ends: a validation, the painting, which also writes masks
         and looks for wrong labels, and the report fit in."""
-        painting = 1.5 * self.after * self.validation / self.chosen
+        painting = 1.3 * self.after * self.validation / self.chosen
         return self.total - 1.1 * self.validation - min(painting, 0.3 * self.total) - 2
 
     def progress(self):
