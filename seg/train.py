@@ -93,8 +93,8 @@ def fit(model, stream, val_pairs, settings, run, balance=None, budget=None):
     board = Board(run, validation, state.history)
     callbacks = [*average, validation, guard, best, board, state]
     guard.budget, guard.validation, guard.history = budget, validation, state.history
-    guard.done = budget.steps if budget else epoch * settings.steps
-    batches = stream.batches(guard.done * settings.batch_size)
+    done = budget.steps if budget else epoch * settings.steps
+    batches = stream.batches(done * settings.batch_size)
     epochs = dict(epochs=settings.epochs, initial_epoch=epoch, steps_per_epoch=settings.steps)
     if budget:
         budget.measure(logits, batches, validation)
@@ -275,9 +275,8 @@ class Guard(keras.callbacks.Callback):
             signal.signal(signal.SIGINT, self.before)
 
     def on_epoch_begin(self, epoch, logs=None):
-        self.epoch, s = epoch, self.settings
-        self.done = self.done if s.minutes else epoch * s.steps
-        self.begun = self.done
+        self.epoch = epoch
+        self.begun = self.budget.steps if self.budget else epoch * self.settings.steps
 
     def on_epoch_end(self, epoch, logs=None):
         if not math.isfinite(logs['val_loss']):
