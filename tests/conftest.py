@@ -31,3 +31,10 @@ def drawn(tmp_path_factory):
     folder = tmp_path_factory.mktemp('data') / 'drawn'
     draw_camvid(folder, train=8, val=3, test=3, size=(48, 64), seed=0)
     return folder
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch):
+    """An empty folder in which the test is."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path

@@ -37,12 +37,6 @@ def once(drawn, tmp_path_factory):
 
 
 @pytest.fixture
-def here(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
-
-
-@pytest.fixture
 def done(once, here):
     """A copy of it, in which the test is; the run's folder."""
     shutil.copytree(once, here, dirs_exist_ok=True)

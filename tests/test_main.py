@@ -32,12 +32,6 @@ def done(drawn, tmp_path_factory):
 
 
 @pytest.fixture
-def here(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
-
-
-@pytest.fixture
 def copy(drawn, here):
     """A copy of the drawn data, to be damaged."""
     shutil.copytree(drawn, here / 'data')
