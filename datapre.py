@@ -180,14 +180,17 @@ def _permutation(pass_, n, seed):
     return np.random.default_rng((seed, pass_)).permutation(n)
 
 
-def train_batches(pairs, batch_size, num_class, augmentation=None, seed=1, start=0, save=None):
+def train_batches(
+    pairs, batch_size, num_class, augmentation=None, seed=1, start=0, save=None, size=None
+):
     """Endless tf.data.Dataset of (images float32 (N, H, W, C) in 0..1, one-hot float32).
 
     Every pass over the pairs is a fresh permutation; `start` is the sample to begin with. The pair
     function of `augmentation` draws from (seed, k), its mixing function from (seed, the batch's
-    first k). save: also called with (k, image 0..255, label) of each augmented pair.
+    first k). save: also called with (k, image 0..255, label) of each augmented pair. size: to
+    which augmented pairs are shrunk.
     """
-    size, top = (pairs.rule.height, pairs.rule.width), np.iinfo(pairs.dtype).max
+    whole, top = (pairs.rule.height, pairs.rule.width), np.iinfo(pairs.dtype).max
 
     def sample(k):
         return pairs.sample(int(k), seed)
@@ -195,8 +198,8 @@ def train_batches(pairs, batch_size, num_class, augmentation=None, seed=1, start
     def load(k):
         kinds = tf.as_dtype(pairs.dtype), tf.uint16 if pairs.borders else tf.uint8
         image, label = tf.numpy_function(sample, [k], kinds)
-        image.set_shape((*size, pairs.data.channels))
-        label.set_shape(size)
+        image.set_shape((*whole, pairs.data.channels))
+        label.set_shape(whole)
         image = tf.cast(image, tf.float32) / top
         if augmentation:
             image, label = augmentation.pair(image, label, (tf.constant(seed, tf.int64), k))
@@ -204,6 +207,9 @@ def train_batches(pairs, batch_size, num_class, augmentation=None, seed=1, start
             saved = tf.numpy_function(save, [k, image * 255, label], tf.int64)
             with tf.control_dependencies([saved]):
                 image = tf.identity(image)
+        if size:
+            image = tf.image.resize(image, size, 'area')
+            label = tf.image.resize(label[..., None], size, 'nearest')[..., 0]
         return k, image, label
 
     def finish(k, images, labels):  # one-hot of the batch: 9 MB a picture are written once
@@ -226,9 +232,14 @@ class Stream:
         if settings.augment:
             self.augmentation = augment.parse(settings.augment)
 
-    def batches(self, start=0):
+    def batches(self, start=0, size=None):
         s, how = self.settings, (self.num_class, self.augmentation)
-        return train_batches(self.pairs, s.batch_size, *how, s.seed, start)
+        return train_batches(self.pairs, s.batch_size, *how, s.seed, start, size=size)
+
+    def half(self):
+        """About half of the pictures' sides, as at_any_size takes them: multiples of 32."""
+        rule = self.pairs.rule
+        return tuple(max(round(side / 64), 1) * 32 for side in (rule.height, rule.width))
 
     def files(self, first, count):
         """Paths of the images of samples first, first + 1, ..."""

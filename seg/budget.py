@@ -13,7 +13,7 @@ from seg.runs import PLAN
 
 WARM_UP = 0.05  # of the training
 MEASURED = 6  # steps; the first two also build the graph
-VALIDATED = 0.12  # of the training at most, by all validations but the last
+VALIDATED = 0.08  # of the training at most, by all validations but the last
 KEPT = ('begin', 'epochs', 'steps', 'chosen')  # of a budget, when its run is resumed
 
 
@@ -31,6 +31,20 @@ class Bar(keras.callbacks.ProgbarLogger):
         super().on_epoch_end(epoch, logs)
 
 
+def time_of_step(model, batches):
+    """Seconds of a training step, by a few of them, which are undone."""
+    times = []
+    note = keras.callbacks.LambdaCallback(
+        on_train_batch_end=lambda batch, logs: times.append(time.perf_counter())
+    )
+    variables = [*model.variables, *model.optimizer.variables]
+    before = [keras.ops.convert_to_numpy(v) for v in variables]
+    model.fit(batches, steps_per_epoch=MEASURED, verbose=0, shuffle=False, callbacks=[note])
+    for variable, value in zip(variables, before):
+        variable.assign(value)
+    return float(np.median(np.diff(times[1:])))
+
+
 class Budget(keras.callbacks.Callback):
     """Ends a training so that it, its last validation and what comes after fit into
     settings.minutes, counted from the command. The epochs last equally long, and the rate follows
@@ -46,7 +60,7 @@ class Budget(keras.callbacks.Callback):
         self.plan = [*plan]
         self.settings, self.images, self.after, self.bar = settings, images, after, Bar()
         self.total, self.used, self.begin = 60 * settings.minutes, 0.0, None
-        self.step = self.validation = 0.0  # seconds, as measured last
+        self.step, self.validation = {}, 0.0  # seconds, as measured last; of each network's step
         self.epochs, self.steps, self.chosen = settings.epochs, 0, images
 
     def spent(self):
@@ -71,19 +85,11 @@ class Budget(keras.callbacks.Callback):
         for name in ('used', *KEPT):
             setattr(self, name, state[name])
 
-    def measure(self, model, batches, validation):
-        """Take the time of a step and of a validation by a few of them, then undo what they did."""
-        times, plain = [], validation.plain
-        note = keras.callbacks.LambdaCallback(
-            on_train_batch_end=lambda batch, logs: times.append(time.perf_counter())
-        )
-        variables = [*model.variables, *model.optimizer.variables]
-        before = [keras.ops.convert_to_numpy(v) for v in variables]
-        how = dict(steps_per_epoch=MEASURED, verbose=0, shuffle=False, callbacks=[note])
-        model.fit(batches, **how)
-        for variable, value in zip(variables, before):
-            variable.assign(value)
-        self.step = float(np.median(np.diff(times[1:])))
+    def measure(self, networks, validation):
+        """Take the time of a step and of a validation by a few of them, then undo what they did.
+        networks: {network: its batches}, in the order of their epochs."""
+        plain = validation.plain
+        self.step = {model: time_of_step(model, batches) for model, batches in networks.items()}
         jobs = jobs_of(plain, validation.pairs.pairs[:2])
         for _ in range(2):  # the first builds the graph
             begin = time.perf_counter()
@@ -108,8 +114,12 @@ class Budget(keras.callbacks.Callback):
 
     def tell(self, run):
         """Print the plan and keep it in the run's folder."""
-        room = self.end() - self.begin - (self.epochs - 1) * self.validation
-        steps = f'{max(round(room / self.step), 1):,} of {self.step:.2f} s, about'
+        room, grow = self.end() - self.begin - (self.epochs - 1) * self.validation, 1
+        if len(self.step) > 1:
+            grow = round(self.settings.grow * self.epochs) / self.epochs
+        parts = zip((grow, 1 - grow), self.step.values())
+        counts = [f'{max(round(part * room / s), 1):,} of {s:.2f} s' for part, s in parts]
+        steps = f'about {" and ".join(counts)}'
         checks = f'{self.epochs} times {self.validation:.1f} s'
         why = f'of {self.chosen} of {self.images} pictures, for time' * (self.chosen < self.images)
         rows = [*self.plan, ('steps', steps, 'by the first of them'), ('validation', checks, why)]
@@ -121,7 +131,7 @@ class Budget(keras.callbacks.Callback):
 
     def on_epoch_begin(self, epoch, logs=None):
         self.epoch, left = epoch, (epoch + 1) / self.epochs - self.progress()
-        self.bar.steps = max(int(left * (self.end() - self.begin) / self.step), 1)
+        self.bar.steps = max(int(left * (self.end() - self.begin) / self.step[self.model]), 1)
         self.bar.of = self.epochs
 
     def on_train_batch_begin(self, batch, logs=None):

@@ -117,6 +117,7 @@ class Settings:
     minutes: float = knob(
         None, MINUTES, 'end so long after the start, with the best that this time allows'
     )
+    grow: float = knob(0.0, SHARE, 'of the epochs, the first, with pictures of half the sides')
     optimizer: str = knob('adam', ('adam', 'muon'), 'muon: fewer steps to the same score')
     learning_rate: float = knob(1e-3, number(float, 0, 1e9), 'of the optimizer')
     encoder_rate: float = knob(0.2, SHARE, "of it for the encoder's pretrained layers")

@@ -23,12 +23,12 @@ from seg.classes import indices_to_colours
 from seg.encoders import encoder_layers
 from seg.files import InputError, whole_file
 from seg.losses import compile_model, make_loss, one_hot
-from seg.modelfile import ModelCheckpoint, load_weights, plain_network, save_model
+from seg.modelfile import ModelCheckpoint, at_any_size, load_weights, plain_network, save_model
 from seg.predict import Job, paint
 from seg.runs import BEST, STATE, damaged, keep, publish, read_progress, write_settings
 from seg.settings import Settings, read_settings
 from seg.sizes import resize
-from seg.speed import make_optimizer
+from seg.speed import make_optimizer, quicken
 
 FEW = 100  # steps, before which nothing is said of what a training can reach
 IDLE = 300  # seconds of nothing won; to stop before saves nobody anything
@@ -58,7 +58,8 @@ def fit(model, stream, val_pairs, settings, run, balance=None, budget=None):
     """Train as `settings` say; the best model is at run/best.hdf5 and settings.model afterwards.
 
     Args: model: a network that ends in an activation, with its `about`; trained on the logits.
-        stream: .batches(first sample) and .files(first sample, count), as datapre.Stream.
+        stream: .batches(first sample, size), .half() and .files(first sample, count), as
+            datapre.Stream.
         val_pairs: sequence of (image, label), as they are, with `.pairs` of their paths.
         run: Path of the run's folder. Where it holds a state.npz the training goes on from there.
         balance: what a pixel of each class counts, default 1.
@@ -69,9 +70,14 @@ def fit(model, stream, val_pairs, settings, run, balance=None, budget=None):
         layer.trainable = False
     logits = keras.Model(model.inputs, model.layers[-1].input, name=model.name)
     activation = keras.activations.serialize(model.layers[-1].activation)
-    optimizer = make_optimizer(logits, settings, learning_rate(settings))
-    how = settings.loss, balance, activation, settings.border_weights
-    compile_model(logits, model.about.classes, optimizer, *how)
+
+    def compiled(network):
+        optimizer = make_optimizer(network, settings, learning_rate(settings))
+        how = settings.loss, balance, activation, settings.border_weights
+        compile_model(network, model.about.classes, optimizer, *how)
+        return network
+
+    compiled(logits)
     if not (run / STATE).exists():  # a resumed run has its own weights
         if settings.weights:
             load_weights(model, settings.weights)
@@ -93,17 +99,30 @@ def fit(model, stream, val_pairs, settings, run, balance=None, budget=None):
     board = Board(run, validation, state.history)
     callbacks = [*average, validation, guard, best, board, state]
     guard.budget, guard.validation, guard.history = budget, validation, state.history
-    done = budget.steps if budget else epoch * settings.steps
-    batches = stream.batches(done * settings.batch_size)
-    epochs = dict(epochs=settings.epochs, initial_epoch=epoch, steps_per_epoch=settings.steps)
+    clock, sizes, steps = budget or settings, {logits: None}, settings.steps
+    if epoch < settings.grow * clock.epochs:  # a copy learns from small pictures first
+        logits.about = model.about
+        small = compiled(quicken(at_any_size(logits)))
+        small.optimizer.build(small.trainable_variables)
+        copy_state(logits, small)
+        sizes = {small: stream.half(), logits: None}
     if budget:
-        budget.measure(logits, batches, validation)
+        budget.measure({n: stream.batches(0, size) for n, size in sizes.items()}, validation)
         budget.tell(run)
-        callbacks += [budget, budget.bar]
-        epochs |= dict(steps_per_epoch=10**9)
+        callbacks, steps = [*callbacks, budget, budget.bar], 10**9
     try:
         with guard:
-            logits.fit(batches, shuffle=False, callbacks=callbacks, **epochs)
+            for network, size in sizes.items():
+                end = round(settings.grow * clock.epochs) if size else clock.epochs
+                done = budget.steps if budget else epoch * steps
+                batches = stream.batches(done * settings.batch_size, size)
+                epochs = dict(epochs=end, initial_epoch=epoch, steps_per_epoch=steps)
+                network.fit(batches, shuffle=False, callbacks=callbacks, **epochs)
+                epoch = end
+                if network is not logits:
+                    copy_state(network, logits)
+                if network.stop_training:
+                    break
     except tf.errors.OpError as e:  # a picture that went bad since it was checked
         broken = stream.pairs.error
         full = isinstance(e, tf.errors.ResourceExhaustedError) and 'No space left' in str(e)
@@ -111,6 +130,13 @@ def fit(model, stream, val_pairs, settings, run, balance=None, budget=None):
             broken = InputError(f'{run}: the disk is full; free space there, then --resume')
         raise (broken or e) from None
     publish(run, settings)
+
+
+def copy_state(source, target):
+    """Weights and what the optimizer keeps, of one network into another of the same layers."""
+    variables = ([*n.variables, *n.optimizer.variables] for n in (source, target))
+    for value, variable in zip(*variables, strict=True):
+        variable.assign(value)
 
 
 def balanced(data):
@@ -155,8 +181,7 @@ class Validation(keras.callbacks.Callback):
         self.places = {self.chosen[int(i)] for i in np.linspace(0, count - 1, self.most).round()}
 
     def on_epoch_end(self, epoch, logs=None):
-        if any(layer.compute_dtype != 'float32' for layer in self.model.layers):
-            self.plain.set_weights(self.model.get_weights())
+        self.plain.set_weights(self.model.get_weights())  # they may share them, or may not
         held, losses, plain = {}, [], self.plain
         s = dataclasses.replace(self.guard.settings, flip=False)
 

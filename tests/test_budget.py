@@ -5,6 +5,7 @@ import math
 from dataclasses import replace
 from types import SimpleNamespace
 
+import keras
 import numpy as np
 import pytest
 from hypothesis import given
@@ -39,11 +40,13 @@ def simulate(clock, minutes, step, picture, images, after, start):
     patch.setattr(seg, 'started', 0.0, raising=False)
     settings = Settings(minutes=minutes, epochs=12, schedule='cosine', learning_rate=1.0)
     b = budget.Budget(settings, images, after)
-    model = SimpleNamespace(stop_training=False, optimizer=SimpleNamespace(learning_rate=None))
+    model = keras.Model()
+    model.stop_training, model.optimizer = False, SimpleNamespace(learning_rate=None)
     b.set_model(model)
+    b.step = {model: step}
     try:
         clock.work(start)
-        b.begin, b.step, b.validation = clock.now, step, picture * images
+        b.begin, b.validation = clock.now, picture * images
         b.plan_epochs(picture)
         rates, steps = [], []
         for epoch in range(settings.epochs):
@@ -194,8 +197,14 @@ def test_the_plan_follows_data_time_and_machine(tmp_path, monkeypatch):
     assert all(len(row) == 3 for row in rows)
     s, *_ = planned(monkeypatch, grey, half=0.9)
     assert s.encoder == 'none' and s.stride == 2 and 'vflip' in s.augment and not s.bfloat16
-    s, data, _ = planned(monkeypatch, upright, faster=0.06)
+    s, data, _ = planned(monkeypatch, upright, faster=0.04)
     assert s.size == (data.rule.height, data.rule.width) and s.size[0] < 64 and s.crop is None
+    s, data, _ = planned(monkeypatch, upright, faster=0.12)
+    assert s.size is None and s.grow == plan.GROW and data.rule == upright.rule
+    s, *_ = planned(monkeypatch, upright, {'size'}, faster=0.12, size=(48, 64))
+    assert s.size == (48, 64) and not s.grow
+    s, *_ = planned(monkeypatch, lying, faster=0.12)
+    assert not s.grow
     s, data, _ = planned(monkeypatch, lying, faster=0.06)
     assert s.size is None and data.rule.kind == 'tile' and data.rule.height == 256
     s, data, _ = planned(monkeypatch, upright, faster=0.03)  # time for few steps

@@ -287,6 +287,15 @@ def test_without_augmentation_batches_are_the_pairs(drawn):
             assert not np.any(y[k][:, 64:]) and np.all(np.sum(y[k][:, :64], -1) == 1)  # no class
 
 
+def test_small_batches_are_those_of_pairs_shrunk_after_their_augmentation(drawn):
+    stream = Stream(pairs_of(drawn), Settings(seed=3, augment='flip'), 13)
+    assert stream.half() == (32, 32)
+    (x, y), (small_x, small_y) = (next(iter(stream.batches(2, s))) for s in (None, (24, 32)))
+    blocks = x.numpy().reshape(2, 24, 2, 32, 2, 3).mean((2, 4))
+    np.testing.assert_allclose(small_x, blocks, atol=1e-6)
+    np.testing.assert_array_equal(small_y, y[:, 1::2, 1::2])  # as PIL's nearest
+
+
 def test_beyond_the_memory_budget_pictures_are_read_again(drawn, monkeypatch):
     cached = list(train_batches(pairs_of(drawn), 2, 13, ARTICLE).take(3))
     monkeypatch.setattr(datapre, 'CACHE_BYTES', 48 * 64 * 4 * 2)

@@ -328,9 +328,10 @@ def test_ema_keeps_and_scores_the_average_of_the_weights(drawn, here, monkeypatc
     assert np.isclose(np.mean(losses_of), min(losses), rtol=1e-3)
 
 
-def test_resume(drawn, here, capsys):
+@pytest.mark.parametrize('grow', ['0', '0.5', '1'])
+def test_resume(grow, drawn, here, capsys):
     """Stopped after one epoch of two and resumed: the state of the run that was not stopped."""
-    flags = ['train', '--data', drawn, '--filters', '2', '--steps', '2', '--epochs']
+    flags = ['train', '--data', drawn, '--filters', '2', '--steps', '2', '--grow', grow, '--epochs']
     assert run(capsys, *flags, '2', '--log', 'whole', '--model', 'whole.hdf5')[0] == 0
     from seg import train
 
