@@ -11,7 +11,7 @@ from seg.readers import read_label
 from seg.sizes import STEP
 
 STEPS = 2000  # fewer gain less from large pictures than more from small ones
-GROW, LARGE = 0.4, 400  # so much of the time at half the sides, where the rest has as many steps
+GROW, LARGE = 0.4, 400  # or so much of the time is spent on half of the sides, then as many steps
 LEAST = 0.5  # of a side that pictures are shrunk to for that, where crops would not do
 ENOUGH = 600  # steps from which on the pretrained encoder, a slower one, is ahead
 CROP = 256  # pixels that the sides of crops have at least
@@ -72,6 +72,7 @@ def plan(settings, given, data):
     plain, half = speed('float32'), speed('bfloat16')
     quick, why = plain > 1.3 * half, f'takes {half / plain:.0%} of the time of float32 here'
     decide('arithmetic', 'bfloat16' if quick else 'float32', why * quick, bfloat16=quick)
+    pace = 0.3 * plain + 0.7 * half if settings.bfloat16 else plain  # not all is convolutions
     up, shrinks = has_up(data), data.rule.kind != 'tile'
     seconds = 0.9 * (60 * settings.minutes / (settings.folds or 1) - START)
     h, w = data.rule.height, data.rule.width
@@ -79,7 +80,7 @@ def plan(settings, given, data):
 
     def room(encoder):
         """(steps of whole pictures that fit, share of their sides for STEPS of them, steps then)"""
-        start, pixel = (plain * cost for cost in COSTS.get(encoder, COSTS['none']))
+        start, pixel = (pace * cost for cost in COSTS.get(encoder, COSTS['none']))
         whole = pixel * h * w * settings.batch_size
         share = min(max((seconds / STEPS - start) / whole, 0) ** 0.5, 1)
         few = start + whole * max(share, least) ** 2
@@ -99,7 +100,7 @@ def plan(settings, given, data):
     augment = settings.augment + ',vflip' * (not up)
     decide('augment', augment, why, augment=augment)
     steps, shrink, _ = room(settings.encoder)
-    grows = up and shrinks and (1 - GROW) * steps > LARGE
+    grows = up and shrinks and LARGE / (1 - GROW) < steps < STEPS
     why = f'time for about {steps:,.0f} steps' + f' of {h}x{w}' * (shrink <= 0.9)
     how = dict(size=settings.size, crop=settings.crop)
     if grows:

@@ -197,22 +197,22 @@ def test_the_plan_follows_data_time_and_machine(tmp_path, monkeypatch):
     assert all(len(row) == 3 for row in rows)
     s, *_ = planned(monkeypatch, grey, half=0.9)
     assert s.encoder == 'none' and s.stride == 2 and 'vflip' in s.augment and not s.bfloat16
-    s, data, _ = planned(monkeypatch, upright, faster=0.04)
+    s, data, _ = planned(monkeypatch, upright, faster=0.026)
     assert s.size == (data.rule.height, data.rule.width) and s.size[0] < 64 and s.crop is None
-    s, data, _ = planned(monkeypatch, upright, faster=0.12)
+    s, data, _ = planned(monkeypatch, upright, faster=0.045)
     assert s.size is None and s.grow == plan.GROW and data.rule == upright.rule
-    s, *_ = planned(monkeypatch, upright, {'size'}, faster=0.12, size=(48, 64))
+    s, *_ = planned(monkeypatch, upright, {'size'}, faster=0.045, size=(48, 64))
     assert s.size == (48, 64) and not s.grow
-    s, *_ = planned(monkeypatch, lying, faster=0.12)
+    s, *_ = planned(monkeypatch, lying, faster=0.045)
     assert not s.grow
-    s, data, _ = planned(monkeypatch, lying, faster=0.06)
+    s, data, _ = planned(monkeypatch, lying, faster=0.04)
     assert s.size is None and data.rule.kind == 'tile' and data.rule.height == 256
-    s, data, _ = planned(monkeypatch, upright, faster=0.03)  # time for few steps
+    s, data, _ = planned(monkeypatch, upright, faster=0.02)  # time for few steps
     assert s.encoder == 'none' and s.stride == 2
     s, *_ = planned(monkeypatch, upright, faster=50)
     assert s.batch_size == 4
     said = {'encoder': 'none', 'size': (32, 48), 'batch_size': 3}
-    s, *_ = planned(monkeypatch, upright, said, faster=0.06, **said)
+    s, *_ = planned(monkeypatch, upright, said, faster=0.04, **said)
     assert (s.encoder, s.size, s.batch_size, s.crop) == ('none', (32, 48), 3, None)
 
 

@@ -139,3 +139,23 @@ def test_a_processor_of_which_numpy_says_nothing(monkeypatch):
         monkeypatch.setattr(speed.np, 'show_config', lambda mode, config=config: config)
         assert not speed._avx2_alone()
         unet(input_size=(16, 16, 3), filters=1)
+
+
+@pytest.mark.parametrize('kind, near', [('float32', 1e-5), ('mixed_bfloat16', 0.02)])
+@pytest.mark.parametrize('stride, size, sides', [(1, 3, (6, 7)), (1, 5, (9, 8)), (2, 3, (8, 7))])
+def test_a_depthwise_layer_learns_as_tensorflows(kind, near, stride, size, sides):
+    tf = pytest.importorskip('tensorflow')
+    rng, strides = np.random.default_rng(0), (1, stride, stride, 1)
+    x = tf.constant(rng.normal(size=(2, *sides, 3)), tf.float32)
+    options = dict(strides=stride, padding='same', use_bias=False, dtype=kind)
+    inputs, layer = keras.Input((*sides, 3)), keras.layers.DepthwiseConv2D(size, **options)
+    model, kernel = quicken(keras.Model(inputs, layer(inputs))), layer.kernel.value
+    found, r = [], None
+    for convolve in (lambda: model(x), lambda: tf.nn.depthwise_conv2d(x, kernel, strides, 'SAME')):
+        with tf.GradientTape() as tape:
+            tape.watch([x, kernel])
+            y = tf.cast(convolve(), tf.float32)
+        r = rng.normal(size=y.shape).astype('float32') if r is None else r
+        found.append([y, *tape.gradient(y, [x, kernel], r)])
+    for ours, true in zip(*found):
+        np.testing.assert_allclose(ours, true, atol=near * np.abs(true).max())
