@@ -6,6 +6,7 @@ python main.py sample              the same on drawn street scenes, in minutes
 python main.py predict photo.jpg   paint classes with the trained model
 python main.py check FOLDER        are these labels fit to train on?
 python main.py next UNLABELLED     which of these pictures to label next?
+python main.py export --to onnx    the model for other programs, phones, servers
 python main.py VERB --help         each verb's own flags
 """
 
@@ -179,6 +180,13 @@ def preview(settings, flags, run):
     draw_preview(data, settings, flags)
 
 
+def export(settings, flags, run):
+    model, path = trained_model(settings)
+    from seg.export import export
+
+    export(model, path, settings, flags)
+
+
 def download(settings, flags, run):
     from seg.download import URL, download
 
@@ -186,7 +194,9 @@ def download(settings, flags, run):
 
 
 VERBS = {None: whole, 'next': choose_next}
-VERBS |= {f.__name__: f for f in (train, predict, evaluate, check, preview, sample, download)}
+VERBS |= {
+    f.__name__: f for f in (train, predict, evaluate, check, preview, sample, download, export)
+}
 
 
 def main(argv=None):

@@ -6,7 +6,7 @@ import difflib
 import os
 import sys
 import time
-from contextlib import redirect_stderr, redirect_stdout
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
 
 import seg
 from seg import augment, settings
@@ -22,14 +22,30 @@ JUDGED = [name for name in DATA if name not in ('resize', 'crop')]
 TILES = ['flip', 'tile', 'overlap']
 MASKS = ['model', 'output', 'save', 'opacity', 'side_by_side', *TILES]
 SWITCH, PAGE = dict(action='store_true'), file_name('.png', '.jpg')
+READ = {  # what is trained, to be read; ONNX, which `export` writes, too
+    '--model': dict(type=file_name('.hdf5', '.h5', '.keras', '.onnx'), metavar='FILE')
+    | dict(help=f'the trained model, or its .onnx (default {Settings.model})')
+}
+
+
+def size_or_free(text):
+    """'free', or '360x480' -> (360, 480)."""
+    return text if text == 'free' else settings.height_width(text)
+
+
 VERBS = {  # name: (what it does, the settings that it takes, whether it begins a run)
     'train': ('train only', [*DATA, *FITTING, 'model'], True),
     'preview': ('draw what augmentations do to image and label', [*DATA, *FITTING], True),
-    'predict': ('paint the classes of pictures', ['data', 'images', *MASKS], False),
-    'evaluate': ('score a model, or masks of any program', [*JUDGED, 'model', *TILES], False),
+    'predict': ('paint the classes of pictures', ['data', 'images', *MASKS[1:]], False),
+    'evaluate': ('score a model, or masks of any program', [*JUDGED, *TILES], False),
     'next': (
         'which pictures to label next: of high entropy (Settles 2009), no two alike (core-sets)',
-        ['model', *TILES],
+        TILES,
+        False,
+    ),
+    'export': (
+        'write a model as ONNX, LiteRT or SavedModel, once it gives what Keras gives',
+        [name for name in JUDGED if name != 'size'],
         False,
     ),
     'check': ('what a data set holds, and whether it is fit to train on', JUDGED, False),
@@ -50,22 +66,35 @@ OWN = {  # of one verb alone
             type=PAGE, metavar='FILE', default='preview.png', help='default preview.png'
         ),
     },
-    'predict': {
+    'predict': READ
+    | {
         'pictures': dict(
             nargs='*', default=[], help='files, folders, globs (default the test ones)'
         ),
     },
     'evaluate': FOLDER
+    | READ
     | {
         '--masks': dict(metavar='FOLDER', help='score these masks instead of a model'),
         '--scores': dict(type=file_name('.json'), metavar='FILE', help='default scores.json'),
         '--report': dict(nargs='?', const='report.html', metavar='FILE', help='also write the page')
         | dict(type=file_name('.html')),
     },
-    'next': {
+    'next': READ
+    | {
         'pictures': dict(nargs='+', help='not labelled yet: files, folders, globs'),
         '--count': dict(type=settings.COUNT, default=20, metavar='N')
         | dict(help='how many to choose (default 20); they are written to next.csv, too'),
+    },
+    'export': {
+        'model': dict(type=settings.MODEL, nargs='?', metavar='MODEL')
+        | dict(help=f'default {Settings.model}; of folds a pattern: their mean'),
+        '--to': dict(choices=settings.EXPORTS, required=True, help='the format'),
+        '--size': dict(type=size_or_free, metavar='HxW')
+        | dict(help='of its pictures; free: any that 32 divides (default as it was trained)'),
+        '--int8': SWITCH
+        | dict(help='smaller, calibrated on training pictures; tells the mIoU that it loses'),
+        '--output': dict(metavar='FILE', help="default the model's name, in this folder"),
     },
     'check': FOLDER
     | {
@@ -232,26 +261,35 @@ def _run(argv, presets, verbs, doc):
         return 130
 
 
-def quiet_tensorflow():
-    """Import TensorFlow without its chatter about missing GPUs, which looks like an error, and
-    Keras; InputError where Keras does not start with a user's settings."""
-    os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '2')
+@contextmanager
+def hushed():
+    """Meanwhile what goes to standard error is lost, that of C++, too."""
     sys.stderr.flush()
     kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, 2)  # the C++ side writes to the descriptor itself
     try:
-        import keras
-        import tensorflow as tf
-
-        tf.config.list_physical_devices('GPU')
-        tf.zeros(1)
-    except (ImportError, ValueError) as e:  # of another backend, or of a keras.json
-        found = f'KERAS_BACKEND={os.environ["KERAS_BACKEND"]} ({" ".join(str(e).split())[:150]})'
-        raise InputError(f'Keras does not start: {found}; unset it, or mend keras.json') from None
+        yield
     finally:
+        sys.stderr.flush()
         os.dup2(kept, 2)
         os.close(kept)
         os.close(nowhere)
+
+
+def quiet_tensorflow():
+    """Import TensorFlow without its chatter about missing GPUs, which looks like an error, and
+    Keras; InputError where Keras does not start with a user's settings."""
+    os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '2')
+    try:
+        with hushed():
+            import keras
+            import tensorflow as tf
+
+            tf.config.list_physical_devices('GPU')
+            tf.zeros(1)
+    except (ImportError, ValueError) as e:  # of another backend, or of a keras.json
+        found = f'KERAS_BACKEND={os.environ["KERAS_BACKEND"]} ({" ".join(str(e).split())[:150]})'
+        raise InputError(f'Keras does not start: {found}; unset it, or mend keras.json') from None
     found = keras.backend.backend()
     if found not in ('tensorflow', 'jax'):
         raise InputError(f'KERAS_BACKEND={found}: expected tensorflow or jax; unset it')

@@ -81,7 +81,8 @@ def head_of(path):
 
 def refuse_foreign(path, ours=is_ours):
     """InputError where `path` is there and this program did not write it."""
-    if os.path.lexists(path) and not (Path(path).is_file() and ours(path)):
+    there = os.path.isfile(path) or os.path.isdir(path)
+    if os.path.lexists(path) and not (there and ours(path)):
         what = 'exists, and this program did not write it'
         raise InputError(f'{path}: {what}; move it away or name another place')
 
@@ -155,6 +156,25 @@ def whole_file(path, durable=True, replace=False):
     finally:
         with suppress(OSError):
             beside.unlink(missing_ok=True)
+
+
+@contextmanager
+def whole_folder(path):
+    """The same for a folder, which takes the place of one that is there."""
+    path = Path(path)
+    beside, old = _beside(path), _beside(path)
+    try:
+        yield beside
+        if path.is_dir():
+            os.replace(path, old)
+        os.replace(beside, path)
+    except OSError as e:
+        raise not_written(path, e) from None
+    finally:
+        if old.is_dir() and not path.exists():
+            os.replace(old, path)
+        for folder in (beside, old):
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 @contextmanager

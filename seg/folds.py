@@ -28,7 +28,6 @@ class Average:
         self.networks, self.files, first = networks, files, networks[0]
         self.about, self.input_shape = first.about, first.input_shape
         self.output_shape = first.output_shape
-        self.layers = [layer for network in networks for layer in network.layers]
         for file, network in zip(files, networks):
             for what, value in _fitting(network).items():
                 if value != _fitting(first)[what]:
@@ -53,9 +52,12 @@ def _fitting(network):
 
 
 def load_models(path):
-    """The keras.Model of a model file; of a glob, the Average of those that it names. InputError
-    where there is none."""
-    from seg.modelfile import load_model
+    """The keras.Model of a model file, or the seg.exported.Exported; of a glob, the Average of
+    those that it names. InputError where there is none."""
+    if Path(path).suffix == '.onnx':
+        from seg.exported import open_onnx as load_model
+    else:
+        from seg.modelfile import load_model
 
     if Path(path).is_file() or not is_pattern(path):
         return load_model(path)

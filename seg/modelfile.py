@@ -90,6 +90,9 @@ def at_any_size(model):
     one that pads and crops for one size. InputError where it is another kind of network."""
     if hasattr(model, 'networks'):  # a folds.Average
         return type(model)([*map(at_any_size, model.networks)], model.files)
+    if hasattr(model, 'file'):  # a seg.exported.Exported
+        mend = 'leave --tile out, or export it with --size free'
+        raise InputError(f'{model.file}: was exported for pictures of one size; {mend}')
 
     def without_size(layer):
         if isinstance(layer, keras.layers.InputLayer):
@@ -194,7 +197,11 @@ def _read(path):
 def read_about(path):
     """About of a model file; None where it holds none. InputError where it holds another than
     `save_model` writes; a damaged file raises whatever it raises."""
-    text = _read(path)[1]
+    return about_of(_read(path)[1], path)
+
+
+def about_of(text, path):
+    """About of its JSON, or None; see `read_about`."""
     held = {} if text is None else json.loads(text)
     if isinstance(held, dict) and 'rule' not in held:  # older: the class table alone
         return About(ClassTable.from_dict(held, path)) if held else None
@@ -326,14 +333,19 @@ def load_model(path):
     except Exception as e:
         why = ' '.join(str(e).split())[:150]
         raise InputError(f'{path}: expected a Keras model, could not open it ({why})') from None
-    (height, width, _), n = model.input_shape[1:], model.output_shape[-1]
-    about = about or About(numbered_classes(n))
+    model.about = fitting(about, model.input_shape, model.output_shape[-1], path)
+    return model
+
+
+def fitting(about, shape, n, path):
+    """`about`, or None, as a network with inputs of this shape and n channels of output needs it;
+    InputError where its classes do not fit."""
+    about, (height, width) = about or About(numbered_classes(n)), shape[1:3]
     if n != len(about.classes) and (n, len(about.classes)) != (1, 2):
         raise InputError(f'{path}: {n} channels, but a class table of {len(about.classes)}')
     if height and width:  # a free one keeps every picture's own size
-        about = replace(about, rule=SizeRule(about.rule.kind, height, width))
-    model.about = about
-    return model
+        return replace(about, rule=SizeRule(about.rule.kind, height, width))
+    return about
 
 
 def load_weights(model, path):

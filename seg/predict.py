@@ -289,10 +289,7 @@ def paint_files(model, path, pictures, settings):
         raise InputError(f'{test}: expected a folder of pictures, found nothing; name pictures')
     source = pictures or [settings.images or (test if test.is_dir() else test.parent)]
     files = find_pictures(source, model.input_shape[-1], model.about.paged)
-    place = path.parent if path.name == BEST else path.with_suffix('')
-    while not path.exists() and is_pattern(place.name):
-        place = place.parent
-    about, folder = model.about, settings.output or Path('predicted') / (place.name or 'average')
+    about, folder = model.about, settings.output or Path('predicted') / name_of(path)
     learned = [about.settings.get(which) for which in ('images', 'labels')]
     learned = [path for path in learned if isinstance(path, str)]  # a file may say anything
     masks = Masks(folder, files, about.classes, settings, learned)
@@ -301,6 +298,15 @@ def paint_files(model, path, pictures, settings):
     jobs = jobs_of(model, [(file, None) for file in files])
     count = run(model, jobs, [masks], settings)
     print(f'{count} masks in {masks.folder}/')
+
+
+def name_of(path):
+    """What a model's masks and exports are called: its run's name or its own; of folds, their
+    run's."""
+    place = path.parent if path.name == BEST else path.with_suffix('')
+    while not path.exists() and is_pattern(place.name):
+        place = place.parent
+    return place.name or 'average'
 
 
 def _tell_shrunk(files, rule):
@@ -320,14 +326,8 @@ def evaluate(settings, flags, model=None, path=None):
     beside = model and Path(target).with_name(LOOK)
     for written in filter(None, (target, page, beside)):
         check_target(written)
-    about, networks = model and model.about, getattr(model, 'networks', [model] if model else [])
-    if 'val_split' not in flags:  # of what it was trained on, what it was validated on; else all
-        settings = replace(settings, **_validated_on(networks, settings))
-    data = load(settings, classes=about and about.classes, prefer=about and about.formats)
-    if data.errors:
-        raise InputError(data.errors[0])
-    if data.folds and len(networks) == 1:
-        data = data.in_fold(about.settings['fold'])
+    networks = getattr(model, 'networks', [model] if model else [])
+    data = data_of(networks, settings, flags)
     (split, pairs), masks = data.scored(), flags.get('masks')
     page = report.Report(page, data.classes) if page else None
     each = page and page.add
@@ -349,6 +349,18 @@ def evaluate(settings, flags, model=None, path=None):
         look, counts = None, metrics.evaluate_masks(masks, pairs, data.classes, data.formats, each)
     about = dict(split=split, images=len(pairs), of=str(masks or path), flip=settings.flip)
     _conclude(counts, data.classes, about, target, page, look)
+
+
+def data_of(networks, settings, flags):
+    """The DataSet to score these networks on, as they know its classes and formats. InputError
+    where it is not fit."""
+    about = networks[0].about if networks else None
+    if 'val_split' not in flags:  # of what it was trained on, what it was validated on; else all
+        settings = replace(settings, **_validated_on(networks, settings))
+    data = load(settings, classes=about and about.classes, prefer=about and about.formats)
+    if data.errors:
+        raise InputError(data.errors[0])
+    return data.in_fold(about.settings['fold']) if data.folds and len(networks) == 1 else data
 
 
 def _validated_on(networks, settings):

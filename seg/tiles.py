@@ -74,25 +74,34 @@ def fields(model):
     return [*found.values()]
 
 
-def plan(model, tile=None, overlap=None, large=False):
-    """((h, w) of tiles, overlap), multiples of STEP: what is given, else tiles as large as memory
-    allows, that overlap by twice the network's reach, where tiled and whole are the same; at most
-    by a third of them, by half of what is given, of large pictures by a twelfth: there that takes
-    1.2 times as long as the whole would, a third 2.3 times."""
+def extent(model):
+    """(pixels beyond its own that one may depend on, values of the widest layer for each pixel) of
+    a network, or the most of several; (inf, 128) where that can not be told."""
+    if hasattr(model, 'networks'):
+        return tuple(map(max, zip(*map(extent, model.networks))))
+    if hasattr(model, 'extent'):  # of an exported file, which says it
+        return model.extent
     try:
         known = fields(model)
         if any(getattr(layer, 'layers', None) for layer in model.layers):
             raise KeyError
     except (KeyError, AttributeError, IndexError):  # of networks inside, of layers used twice
-        known = [(1, math.inf, 128)]
+        return math.inf, 128
+    return max(reach for _, reach, _ in known), max(c / step**2 for step, _, c in known)
+
+
+def plan(model, tile=None, overlap=None, large=False):
+    """((h, w) of tiles, overlap), multiples of STEP: what is given, else tiles as large as memory
+    allows, that overlap by twice the network's reach, where tiled and whole are the same; at most
+    by a third of them, by half of what is given, of large pictures by a twelfth: there that takes
+    1.2 times as long as the whole would, a third 2.3 times."""
+    reach, widest = extent(model)
     most = 12 if large else 2 if tile else 3
     if tile is None:
-        widest = max(channels / step**2 for step, _, channels in known)
         side = min(math.isqrt(int(LARGEST_MAP / 4 / widest)), LARGEST_TILE) // STEP * STEP
         tile = (max(side, 256),) * 2
     tile = tuple(-(-side // STEP) * STEP for side in tile)
     if overlap is None:
-        reach = max(reach for _, reach, _ in known)
         overlap = math.ceil(min(2 * reach + BLEND, min(tile) // most))
     return tile, min(-(-overlap // STEP) * STEP, min(tile) - STEP)
 
