@@ -194,9 +194,8 @@ def download(settings, flags, run):
 
 
 VERBS = {None: whole, 'next': choose_next}
-VERBS |= {
-    f.__name__: f for f in (train, predict, evaluate, check, preview, sample, download, export)
-}
+VERBS |= {f.__name__: f for f in (train, predict, evaluate, check, preview, sample)}
+VERBS |= {f.__name__: f for f in (download, export)}
 
 
 def main(argv=None):

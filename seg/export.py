@@ -40,16 +40,15 @@ from seg.sizes import STEP, SizeRule
 from seg.sources import find_pictures
 from seg.tiles import extent
 
-TOLERANCE, ALIKE = (
-    1e-3,
-    0.9995,
-)  # most that probabilities differ, least share of pixels of one class
-COMPARED, CALIBRATED, LARGEST = 4, 64, 1024  # pictures; pixels a side of those of any size
+TOLERANCE, ALIKE = 1e-3, 0.9995  # largest difference of probabilities, pixels of the same class
+COMPARED, CALIBRATED = 4, 64  # pictures
+LARGEST = 512  # pixels a side of those for networks of any size
 MOST_LOST = 1.0  # points of mIoU by int8, above which a line warns
 OPSET = 17  # of ONNX, known to all that runs it since 2022
 # suffix: of the file; write: function(model, path, size, pictures), see to_onnx; open: function(
-# path, network) -> seg.exported.Exported, or None of what nothing here runs; int8: whether it can.
-Kind = namedtuple('Kind', 'suffix write open int8')
+# path, network) -> seg.exported.Exported, or None of what nothing here runs; int8: whether it can;
+# output: what the file calls the probabilities.
+Kind = namedtuple('Kind', 'suffix write open int8 output')
 
 
 def describe(model):
@@ -132,9 +131,9 @@ def to_onnx(model, path, size=None, pictures=()):
         model: keras.Model with `about`, or folds.Average.
         path: of the file; one that is there is replaced.
         size: see at_size.
-        pictures: uint8 or uint16 (h, w, channels), all of one size; weights and activations become int8, by
-            the ranges that they show (Jacob et al., "Quantization and Training of Neural Networks
-            for Efficient Integer-Arithmetic-Only Inference", CVPR 2018).
+        pictures: uint8 or uint16 (h, w, channels), all of one size, by which weights and
+            activations become int8 (Jacob et al., "Quantization and Training of Neural Networks for
+            Efficient Integer-Arithmetic-Only Inference", CVPR 2018); none: they stay as they are.
 
     Raises: InputError without onnx, tf2onnx and onnxruntime.
     """
@@ -207,9 +206,9 @@ def to_savedmodel(model, path, size=None, pictures=()):
 
 
 EXPORTS = {
-    'onnx': Kind('.onnx', to_onnx, open_onnx, True),
-    'litert': Kind('.tflite', to_litert, open_litert, True),
-    'savedmodel': Kind('_savedmodel', to_savedmodel, open_savedmodel, False),
+    'onnx': Kind('.onnx', to_onnx, open_onnx, True, 'probabilities'),
+    'litert': Kind('.tflite', to_litert, open_litert, True, 'output_0'),
+    'savedmodel': Kind('_savedmodel', to_savedmodel, open_savedmodel, False, 'output_0'),
 }
 
 
@@ -230,10 +229,11 @@ def export(model, path, settings, flags):
     settings, data, calibrating = replace(settings, size=None), None, ()
     network = at_size(model, flags.get('size'))
     if int8:
-        data = _data(model, settings, flags)
+        data, split, scored = _data(model, settings, flags)
         calibrating = _calibrating(data, network)
     pictures, whose = _pictures(network, data, settings, flags)
-    with (whole_file if kind.suffix[0] == '.' else whole_folder)(target) as beside:
+    is_file = kind.suffix[0] == '.'
+    with whole_file(target, replace=True) if is_file else whole_folder(target) as beside:
         try:
             kind.write(network, beside, None, calibrating)
             opened = kind.open and kind.open(beside, network)
@@ -243,7 +243,7 @@ def export(model, path, settings, flags):
         except Exception as e:  # whatever the converters make of a network
             why = f'{type(e).__name__}: {" ".join(str(e).split())[:200]}'
             raise InputError(f'{path}: can not be exported to {flags["to"]} ({why})') from None
-        known = describe(network) | {'format': flags['to'], 'int8': int8}
+        known = describe(network) | {'format': flags['to'], 'int8': int8, 'output': kind.output}
         height, width = network.input_shape[1:3]
         size = f'{height}x{width}' if height else f'any size that {STEP} divides'
         print(f'{target}: {_bytes(beside) / 1e6:.1f} MB, pictures of {size}')
@@ -254,7 +254,7 @@ def export(model, path, settings, flags):
                 wanted = f'at most {TOLERANCE:g} and at least {100 * ALIKE:g} %'
                 raise InputError(f'{target}: {line}; expected {wanted}; nothing is written')
         if int8:
-            _tell_lost(network, opened, data)
+            _tell_lost((network, opened), data, split, scored)
         write_json(about, known | {'file': target.name, 'sha256': _digest(beside)})
     print(f'What it takes and gives: {about}')
 
@@ -279,10 +279,10 @@ def _batch(picture):
 
 def _target(output, name, kind):
     """The path to write to: `output`, in it if it is a folder, or `name` in the working folder."""
-    target = Path(output or name)
-    if target.is_dir() and not (kind.suffix[0] != '.' and _is_ours(target, f'{target}.json')):
+    target, folder = Path(output or name), kind.suffix[0] != '.'
+    if output and target.is_dir() and not (folder and _is_ours(target, f'{target}.json')):
         return target / name
-    if kind.suffix[0] == '.' and target.suffix != kind.suffix:
+    if not folder and target.suffix != kind.suffix:
         raise InputError(f'--output {target}: expected a name that ends with {kind.suffix}')
     return target
 
@@ -315,9 +315,11 @@ def _digest(path):
 
 
 def _data(model, settings, flags):
-    """The DataSet to calibrate and score on; InputError without one."""
+    """(DataSet to calibrate on, split, its labelled pairs to score on); InputError without."""
     try:
-        return data_of(getattr(model, 'networks', [model]), settings, flags)
+        data = data_of(getattr(model, 'networks', [model]), settings, flags)
+        val = [pair for pair in data.pairs('val') if pair[1]]
+        return data, *(('val', val) if val else data.scored())
     except InputError as e:
         what = '--int8 calibrates on training pictures and scores on validation ones'
         raise InputError(f'{what}; name theirs by --data ({e})') from None
@@ -367,15 +369,12 @@ def _pictures(network, data, settings, flags):
     return found, f'{len(found)} {whose}'
 
 
-def _tell_lost(network, small, data):
+def _tell_lost(networks, data, split, pairs):
     """Print the mIoU of a network and of the same in int8."""
-    pairs, split = [pair for pair in data.pairs('val') if pair[1]], 'val'
-    if not pairs:
-        split, pairs = data.scored()
     found = []
-    for each in (network, small):
+    for network in networks:
         score = Score(data.classes)
-        run(each, jobs_of(each, pairs, data.formats), [score])
+        run(network, jobs_of(network, pairs, data.formats), [score])
         found.append(100 * float(scores(score.counts)['miou']))
     lost = found[0] - found[1]
     line = f'mIoU {found[0]:.2f} before and {found[1]:.2f} in int8, {lost:.2f} points lost'

@@ -109,7 +109,9 @@ def at_any_size(model):
         free.set_weights(model.get_weights())
     except Exception as e:  # of layers that need to know the size
         why = ' '.join(str(e).split())[:150]
-        raise InputError(f'this network takes one size alone ({why}); leave --tile out') from None
+        raise InputError(
+            f'this network takes one size alone ({why}); leave --tile out, or --size'
+        ) from None
     free.about = replace(model.about, rule=SizeRule('tile', *model.input_shape[1:3]))
     return free
 
