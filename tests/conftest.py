@@ -33,6 +33,18 @@ def drawn(tmp_path_factory):
     return folder
 
 
+@pytest.fixture(scope='session')
+def browser(tmp_path_factory):
+    """A headless Chromium; skips where there is none."""
+    from browser import CHROMIUM, Browser
+
+    if not CHROMIUM:
+        pytest.skip('chromium is not installed')
+    opened = Browser(tmp_path_factory.mktemp('chromium'))
+    yield opened
+    opened.close()
+
+
 @pytest.fixture
 def here(tmp_path, monkeypatch):
     """An empty folder in which the test is."""

@@ -3,14 +3,10 @@
 import base64
 import errno
 import io
-import json
 import os
 import re
-import select
-import shutil
 import subprocess
 import sys
-import time
 import tracemalloc
 import warnings
 import xml.etree.ElementTree as ET
@@ -40,9 +36,6 @@ HISTORY = {
     'val_miou': [0.1, 0.2, 0.25],
     'learning_rate': [1e-3, 5e-4, 1e-4],
 }
-CHROMIUM = next(
-    filter(None, map(shutil.which, ('chromium', 'chromium-browser', 'google-chrome'))), None
-)
 
 
 def blurred(label, k):
@@ -633,102 +626,6 @@ def test_svg_is_made_for_a_page():
 # ------------------------------------------------------------------------ in a browser
 
 
-class Browser:
-    """Headless Chromium over its debugging pipe: the DevTools protocol with the stdlib alone."""
-
-    def __init__(self, folder):
-        commands, self.commands = os.pipe()
-        self.answers, answers = os.pipe()
-        self.process = subprocess.Popen(  # the pipe is the browser's descriptors 3 and 4
-            [
-                'bash',
-                '-c',
-                f'exec "$@" 3<&{commands} 4>&{answers}',
-                'bash',
-                CHROMIUM,
-                '--headless',
-                '--no-sandbox',
-                '--disable-gpu',
-                '--disable-quic',
-                '--no-first-run',
-                '--disable-sync',
-                '--disable-background-networking',
-                '--disable-component-update',
-                '--disable-dev-shm-usage',
-                '--remote-debugging-pipe',
-                f'--user-data-dir={folder}',
-            ],
-            pass_fds=(commands, answers),
-            stderr=subprocess.DEVNULL,
-        )
-        os.close(commands)
-        os.close(answers)
-        self.number, self.buffer, self.events, self.session = 0, b'', [], {}
-        target = self('Target.createTarget', url='about:blank')['targetId']
-        opened = self('Target.attachToTarget', targetId=target, flatten=True)
-        self.session = {'sessionId': opened['sessionId']}
-        for domain in ('Page', 'Runtime', 'Log', 'Network'):
-            self(f'{domain}.enable')
-
-    def __call__(self, method, **params):
-        self.number += 1
-        message = {'id': self.number, 'method': method, 'params': params, **self.session}
-        os.write(self.commands, json.dumps(message).encode() + b'\0')
-        answer = self.wait(lambda answer: answer.get('id') == self.number)
-        assert 'error' not in answer, answer
-        return answer['result']
-
-    def wait(self, wanted):
-        end = time.monotonic() + 60
-        while True:
-            message, found, rest = self.buffer.partition(b'\0')
-            if found:
-                self.buffer, message = rest, json.loads(message)
-                self.events.append(message)
-                if wanted(message):
-                    return message
-            else:
-                assert select.select([self.answers], [], [], end - time.monotonic())[0], 'no answer'
-                self.buffer += os.read(self.answers, 1 << 20)
-
-    def open(self, path, width, scheme='light'):
-        self(
-            'Emulation.setDeviceMetricsOverride',
-            width=width,
-            height=844,
-            deviceScaleFactor=1,
-            mobile=width < 500,
-        )
-        self(
-            'Emulation.setEmulatedMedia',
-            features=[{'name': 'prefers-color-scheme', 'value': scheme}],
-        )
-        self.events = []
-        self('Page.navigate', url=path.as_uri())
-        if not any(e.get('method') == 'Page.loadEventFired' for e in self.events):
-            self.wait(lambda e: e.get('method') == 'Page.loadEventFired')
-
-    def js(self, expression):
-        answer = self('Runtime.evaluate', expression=expression, returnByValue=True)
-        assert 'exceptionDetails' not in answer, answer
-        return answer['result'].get('value')
-
-    def close(self):
-        self.process.terminate()
-        self.process.wait(20)
-        os.close(self.commands)
-        os.close(self.answers)
-
-
-@pytest.fixture(scope='module')
-def browser(tmp_path_factory):
-    if not CHROMIUM:
-        pytest.skip('chromium is not installed')
-    opened = Browser(tmp_path_factory.mktemp('chromium'))
-    yield opened
-    opened.close()
-
-
 SHOWN = """[...document.querySelectorAll('fieldset')].map(f => [...f.querySelectorAll('img')]
     .filter(i => i.getBoundingClientRect().width > 0).map(i => i.alt))"""
 
@@ -771,18 +668,7 @@ def test_in_chromium(page, browser, width, scheme):
             )
         assert browser.js(SHOWN)[0] == [f'{kind} of {name}']
     assert [shown[0].split()[0] for shown in browser.js(SHOWN)[1:]] == ['Prediction'] * 5
-    bad = [
-        e
-        for e in browser.events
-        if e.get('method')
-        in ('Runtime.exceptionThrown', 'Log.entryAdded', 'Runtime.consoleAPICalled')
-    ]
-    asked = [
-        e['params']['request']['url']
-        for e in browser.events
-        if e.get('method') == 'Network.requestWillBeSent'
-    ]
-    assert bad == [] and {url.split(':')[0] for url in asked} <= {'file', 'data'}
+    assert browser.faults() == [] and browser.asked() <= {'file', 'data'}
 
 
 def test_long_names_do_not_overflow(browser, tmp_path):
@@ -796,26 +682,7 @@ def test_long_names_do_not_overflow(browser, tmp_path):
 
 def test_text_has_contrast(page, browser):
     """WCAG AA, 4.5 to 1, of every text on what is painted below it, in both schemes."""
-    measure = """(() => {
-        const rgba = s => [...s.match(/[\\d.]+/g).map(Number), 1].slice(0, 4)
-        const lum = c => c.slice(0, 3).map(v => v / 255).map(v => v <= .03928 ? v / 12.92 :
-            ((v + .055) / 1.055) ** 2.4).reduce((s, v, i) => s + v * [.2126, .7152, .0722][i], 0)
-        const over = (a, b) => b.map((v, i) => i < 3 ? a[i] * a[3] + v * (1 - a[3]) : 1)
-        let worst = [99]
-        for (const e of document.querySelectorAll('main *')) {
-            if (![...e.childNodes].some(n => n.nodeType == 3 && n.data.trim())) continue
-            let layers = []
-            for (let p = e; p; p = p.parentElement)
-                layers.push(rgba(getComputedStyle(p).backgroundColor))
-            const base = layers.reverse().reduce((b, a) => over(a, b), [255, 255, 255, 1])
-            const style = getComputedStyle(e)
-            const ink = rgba(e.closest('svg') ? style.fill : style.color)
-            const [hi, lo] = [lum(ink), lum(base)].sort((a, b) => b - a)
-            const ratio = (hi + .05) / (lo + .05)
-            if (ratio < worst[0]) worst = [ratio, e.outerHTML.slice(0, 120)]
-        }
-        return worst })()"""
     for scheme in ('light', 'dark'):
         browser.open(page, 1280, scheme)
-        worst = browser.js(measure)
+        worst = browser.contrast()
         assert 4.5 <= worst[0] < 99, (scheme, worst)
