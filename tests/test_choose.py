@@ -130,4 +130,4 @@ def test_the_verb(net, pool, capsys):
     )
     assert status == 0 and 'pool/4.png' in out and len(chosen()) == 1
     assert 'nowhere' in refused(capsys, 'next', 'nowhere', '--model', 'm.keras')
-    assert 'pictures' in refused(capsys, 'next')
+    assert 'PICTURE' in refused(capsys, 'next')

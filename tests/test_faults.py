@@ -367,7 +367,7 @@ def test_what_belongs_to_another_run_or_to_the_user_stays(drawn, capsys):
     (folder,) = Path('log').iterdir()
     held = {p.name: p.read_bytes() for p in folder.glob('*.*') if p.is_file()}
     assert 'in the folder of a run' in refused(capsys, *flags, '--model', folder / 'best.hdf5')
-    assert 'in no folder' in refused(capsys, *flags, '--model', 'no/where.hdf5')
+    assert 'its folder is missing' in refused(capsys, *flags, '--model', 'no/where.hdf5')
     settings = folder / 'settings.json'
     model = ['--data', drawn, '--model', 'm.hdf5']
     assert 'did not write' in refused(capsys, 'evaluate', *model, '--scores', settings)

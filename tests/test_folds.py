@@ -247,7 +247,7 @@ def test_one_fold_alone_is_that_of_the_whole(done, here, capsys):
     for i in (1, 3):  # the others, from other machines
         shutil.copytree(here / done / f'fold{i}', folder / f'fold{i}')
     status, out, _ = run(capsys, 'train', '--resume')
-    assert status == 0 and 'Fold 2 of 3 is done' in out
+    assert status == 0 and 'Fold 2 of 3 has been trained already' in out
     found, whole = (json.loads((f / 'scores.json').read_text()) for f in (folder, here / done))
     assert found['confusion'] == whole['confusion']
 
