@@ -153,7 +153,8 @@ class Version(argparse.Action):
     def __call__(self, parser, *_):
         held = {'Python': sys.version.split()[0], **settings.versions()}
         held = ', '.join(f'{name} {number or "missing"}' for name, number in held.items())
-        parser.exit(0, f'unet-camvid {settings.own_version()} ({held})\n')
+        print(f'unet-camvid {settings.own_version()} ({held})')
+        parser.exit()
 
 
 def make_parser(presets, doc, every=False):
@@ -177,8 +178,9 @@ def make_parser(presets, doc, every=False):
     for name, (parser, names, begins) in parsers.items():
         text = argparse.SUPPRESS if name else 'what a question should name'
         parser.add_argument('--version', action=Version, help=text)
-        if begins:
-            parser.add_argument('--help-all', action='help', help='all flags, the rare ones too')
+        rare = begins or 'augment' in names
+        text = 'all flags and augmentations, the rare ones too' if rare else argparse.SUPPRESS
+        parser.add_argument('--help-all', action='help', help=text)
         few = settings.COMMON if name else settings.FIRST
         settings.add_flags(parser, names, few if begins and not every else names)
         shared = {'--preset': preset} | RUN if begins else {}

@@ -304,7 +304,8 @@ def paint_files(model, path, pictures, settings):
     """Masks of files, folders or globs, into predicted/<model>/ or settings.output."""
     test = Path(settings.data) / 'test'
     if not (pictures or settings.images or test.is_dir() or Path(settings.data).is_dir()):
-        raise InputError(f'{test}: expected a folder of pictures, found nothing; name pictures')
+        found = f'{test}: expected pictures to paint, found no such folder'
+        raise InputError(f'{found}; name some: python main.py predict PICTURE')
     source = pictures or [settings.images or (test if test.is_dir() else test.parent)]
     files = find_pictures(source, model.input_shape[-1], model.about.paged)
     place = path.parent if path.name == BEST else path.with_suffix('')

@@ -199,7 +199,7 @@ def _find_files(paths):
                 continue
             except InputError:
                 pass
-        files = list_pictures(path, 'a picture, a folder or a glob')
+        files = list_pictures(path, 'a picture, a folder or a pattern')
         found += without_labels(files) if path.is_dir() else files
     return [*dict.fromkeys(found)]
 
