@@ -101,7 +101,10 @@ SLIPS = [
     ('train --learning-rate 1e-3x', '--learning-rate: expected a number of 0 to 1e+09, found'),
     (
         'train --monitor val_mio',
-        '--monitor: expected val_loss or val_miou, found val_mio; did you mean val_miou?',
+        (
+            'train --monitor val_miu',
+            '--monitor: expected val_loss or val_miou, found val_miu; did you',
+        ),
     ),
     ('--preset fsat', '--preset: expected article or sample or '),
     ('preview --preset fsat', '--preset: expected article or sample or fast or'),
