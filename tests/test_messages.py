@@ -99,13 +99,7 @@ SLIPS = [
     ('predict --model m.pt', '--model: expected a name that ends with .hdf5'),
     ('train --steps 0', '--steps: expected a whole number of 1 to 1000000, found 0'),
     ('train --learning-rate 1e-3x', '--learning-rate: expected a number of 0 to 1e+09, found'),
-    (
-        'train --monitor val_mio',
-        (
-            'train --monitor val_miu',
-            '--monitor: expected val_loss or val_miou, found val_miu; did you',
-        ),
-    ),
+    ('train --fusion ad', '--fusion: expected concat or add, found ad; did you mean add?'),
     ('--preset fsat', '--preset: expected article or sample or '),
     ('preview --preset fsat', '--preset: expected article or sample or fast or'),
     ('train --dilated=3', '--dilated/--no-dilated: takes no value, found 3'),
