@@ -390,7 +390,7 @@ class Guard(keras.callbacks.Callback):
         s = self.settings
         # Scoring an image takes about a third of training on it: no backward pass.
         seconds = step * (s.steps + self.val_images / s.batch_size / 3) * (s.epochs - self.epoch)
-        line = f'The whole run takes about {duration(seconds)} on this machine'
+        line = f'The whole run takes about {duration(max(seconds, 1))} on this machine'
         if seconds >= 3600 and s.filters > 16:
             less = duration(seconds * 20 / s.filters)
             line += f'; to shorten it: --preset fast, --filters 16 ({less} or less), or a GPU'
