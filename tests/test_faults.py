@@ -99,7 +99,7 @@ def test_validation_in_training_is_evaluate_to_the_last_digit(flags, capsys):
     train = ['--filters', '4', '--epochs', '2', '--steps', '20', '--monitor', 'val_miou']
     assert run(capsys, 'train', *own, *flags, *train)[0] == 0
     (folder,) = Path('log').iterdir()
-    assert run(capsys, 'evaluate', *own, *flags)[0] == 0
+    assert run(capsys, 'evaluate', *own)[0] == 0
     scores = json.loads(Path('scores.json').read_text())
     past = history(folder)
     assert scores['miou'] == max(past['val_miou']) and scores['split'] == 'val'

@@ -237,7 +237,7 @@ def test_one_fold_alone_is_that_of_the_whole(done, here, capsys):
     status, out, _ = run(capsys, 'train', 'data', *FOLDS, '--fold', '2')
     (folder,) = Path('log').iterdir()
     assert status == 0 and [p.name for p in folder.glob('fold*')] == ['fold2']
-    assert 'to be done: 1, 3' in out and not (folder / 'scores.json').exists()
+    assert 'Still to be trained: fold 1, 3' in out and not (folder / 'scores.json').exists()
     there = here / done / 'fold2'
     for mine, theirs in zip(
         weights_of(folder / 'fold2/best.hdf5'), weights_of(there / 'best.hdf5')
