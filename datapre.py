@@ -26,7 +26,7 @@ from PIL import Image
 from seg import augment, readers, report
 from seg.check import examine
 from seg.classes import NO_CLASS, class_table, indices_to_colours, to_index
-from seg.files import InputError, list_pictures, make_folder
+from seg.files import InputError, counted, list_pictures, make_folder
 from seg.losses import border_weight, one_hot
 from seg.settings import Settings
 from seg.sizes import SizeRule, resize
@@ -262,7 +262,7 @@ def draw_preview(data, settings, flags):
         two = [(readers.to_bytes(image), label) for image, label in two]
         cells = augment.preview_cells(two, n, settings.augment or '', settings.seed)
     report.save_picture(report.preview_page(cells, data.classes), flags['page'])
-    print(f'{len(cells)} cells on {flags["page"]}: image, label, both')
+    print(f'Wrote {flags["page"]}: {counted(len(cells), "example")}, each image, label and both')
 
 
 def trainGenerator(

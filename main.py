@@ -10,6 +10,7 @@ python main.py export --to onnx    the model for other programs, phones, servers
 python main.py VERB --help         each verb's own flags
 """
 
+import shlex
 import sys
 from dataclasses import asdict
 from functools import partial
@@ -18,7 +19,8 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parent))  # `python -P` leaves it out
 from seg import cli
 from seg.files import check_target, locked
-from seg.runs import BEST, check_data, check_place, new_run, tell_rivals
+from seg.progress import say
+from seg.runs import BEST, check_data, check_place, new_run, tell_best, tell_rivals
 from seg.settings import ROOT, Settings, versions
 
 AUG_ARGS = dict(rotation_range=0.2, shear_range=0.05, zoom_range=0.05, fill_mode='nearest')
@@ -52,6 +54,7 @@ def whole(settings, flags, run):
 
     settings, data, rows = planned(settings, flags, load_fit(settings), run)
     in_folds(settings, data, run, partial(fit_and_paint, rows=rows), 'scores.json')
+    tell_next(settings)
 
 
 def planned(settings, flags, data, run):
@@ -83,6 +86,9 @@ def fit(settings, data, run, rows=(), after=0):
         print(f'Going on with {run}')
         with locked(run, 'training in it'):
             check_data(run, data, settings.changed_data)
+    elif settings.preset == 'best' and not settings.weights:
+        wanted = 'best goes on from what fast has learned; name its model with --weights, as'
+        print(f'Note: {wanted} weights/camvid-fast.hdf5, or train with --preset transfer')
     cli.quiet_tensorflow()
     check_place(settings)
     from datapre import Stream, read_pairs
@@ -111,8 +117,9 @@ def fit(settings, data, run, rows=(), after=0):
             budget = settings.minutes and Budget(settings, len(val_pairs), after, rows)
             train.fit(model, stream, val_pairs, settings, run, weights, budget)
     except train.Interrupted:
-        print(f'\nStopped. Go on with: python main.py --resume {begun}')
+        say(f'Stopped. Go on with: python main.py --resume {shlex.quote(str(begun))}')
         raise KeyboardInterrupt from None
+    tell_best(run, settings)
     return run
 
 
@@ -122,6 +129,14 @@ def train(settings, flags, run):
 
     settings, data, rows = planned(settings, flags, load_fit(settings), run)
     in_folds(settings, data, run, partial(fit, rows=rows))
+    tell_next(settings)
+
+
+def tell_next(settings):
+    print(f'Curves: tensorboard --logdir {shlex.quote(settings.log)}')
+    if not settings.folds:
+        other = f' --model {shlex.quote(settings.model)}' * (settings.model != Settings.model)
+        print(f'Next: python main.py predict PICTURE{other}')
 
 
 def sample(settings, flags, run):
@@ -146,9 +161,14 @@ def trained_model(settings):
 
     path = Path(settings.model)
     if not path.exists() and settings.model == Settings.model:
-        print(f'No {path} yet; this is {SHIPPED.name}, which comes along (weights/README.md)')
+        print(f'No {path} yet; taking {SHIPPED.name}, which comes along (weights/README.md)')
         path = SHIPPED
-    return load_models(path), path
+    from seg.modelfile import described
+
+    model = load_models(path)
+    several = f'the mean of {len(model.networks)} networks, ' if hasattr(model, 'networks') else ''
+    print(f'Model: {several}{described(path, model.about)}')
+    return model, path
 
 
 def evaluate(settings, flags, run):
@@ -191,6 +211,7 @@ def download(settings, flags, run):
     from seg.download import URL, download
 
     download(settings.data, flags.get('url', URL))
+    print('Next: python main.py' + f' {settings.data}' * (settings.data != Settings.data))
 
 
 VERBS = {None: whole, 'next': choose_next}

@@ -68,9 +68,9 @@ def unet(
     activation = activation or ('sigmoid' if num_class == 1 else 'softmax')
     free = height is width is None
     if not free and min(height or 0, width or 0) < 16:
-        raise ValueError(f'input_size: expected sides of 16 pixels or more, got {input_size}')
+        raise ValueError(f'input_size: expected sides of 16 pixels or more, found {input_size}')
     if fusion not in ('concat', 'add') or stride not in (1, 2):
-        raise ValueError(f'expected fusion concat or add, stride 1 or 2, got {fusion}, {stride}')
+        raise ValueError(f'expected fusion concat or add, stride 1 or 2, found {fusion}, {stride}')
     if num_class == 1 and activation == 'softmax':
         raise InputError('softmax of one channel is always 1; use sigmoid, or two classes')
     he = dict(kernel_initializer='he_normal')

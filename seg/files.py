@@ -58,6 +58,11 @@ def file_of(path):
     return parent if suffix_of(parent) in MANY and parent.is_file() else Path(path)
 
 
+def counted(n, what):
+    """'1 mask', '2 masks', '1,000 masks'."""
+    return f'{n:,} {what}' + ('es' if what.endswith('s') else 's') * (n != 1)
+
+
 def nearest_name(name, names):
     """'; did you mean X?' where one of `names` is near, else nothing: the end of an error line."""
     near = difflib.get_close_matches(str(name), [str(n) for n in names], 1)
@@ -71,7 +76,7 @@ def is_ours(path):
 
 
 def head_of(path):
-    """The first 2048 bytes of a file, unpacked; none of one that can not be read."""
+    """The first 2048 bytes of a file, unpacked; none of one that cannot be read."""
     try:
         with (gzip.open if str(path).endswith('.gz') else open)(path, 'rb') as f:
             return f.read(2048)
@@ -291,9 +296,8 @@ def list_pictures(source, expected='a folder or a pattern of pictures'):
     files = sorted(p for p in shown if is_picture(p) and not p.is_dir())
     if source.is_file() and suffix_of(source) in MANY:
         files = [source]
-    for path in (source, *files):
-        if path.is_symlink() and not path.exists():
-            raise InputError(f'{path}: a symbolic link that leads nowhere; take it out')
+    if source.is_symlink() and not source.exists():
+        raise InputError(f'{source}: a symbolic link that leads nowhere; name another')
     if not files:
         what = 'a file' if source.is_file() else 'nothing'
         what += '; --train-list takes lists' if source.suffix == '.txt' else ''

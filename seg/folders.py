@@ -208,7 +208,7 @@ def read_list(file, tree):
             found = [whole]  # a name with blanks in it
         if None in found:
             lost = columns[found.index(None)]
-            errors.append(f'{file}, line {number}: {lost}, which is no picture; mend the path')
+            errors.append(f'{file}, line {number}: {lost}, which is no picture; fix the path')
             continue
         picture, label = found if len(found) == 2 else (found[0], partner.get(found[0]))
         pairs.append((picture, label))

@@ -73,7 +73,7 @@ def in_folds(settings, data, run, one, last=BEST):
     """one(settings, data, run); with settings.folds for each fold, or settings.fold alone, in a run
     folder of its own below the run's. What is done and has left the file `last` is not done again.
     The best is published; after the last of all folds come the out-of-fold scores. InputError where
-    a run can not go on."""
+    a run cannot go on."""
     if not settings.folds:
         return one(settings, data, run)
     quiet_tensorflow()
@@ -100,7 +100,7 @@ def in_folds(settings, data, run, one, last=BEST):
 
     chosen = [settings.fold] if settings.fold else [*folders]
     for i in chosen:
-        print(f'Fold {i} of {settings.folds}' + ' is done' * is_done(folders[i]))
+        print(f'Fold {i} of {settings.folds}' + ' has been trained already' * is_done(folders[i]))
         if is_done(folders[i]):
             continue
         part, folder = replace(settings, fold=i, minutes=minutes), make_folder(folders[i])
@@ -114,11 +114,13 @@ def in_folds(settings, data, run, one, last=BEST):
     publish(folders[best], replace(settings, fold=None))
     left = [i for i in folders if not is_done(folders[i])]
     if left:
-        print(f'Out-of-fold scores come with the last; to be done: {", ".join(map(str, left))}')
+        left = ', '.join(map(str, left))
+        print(f'Still to be trained: fold {left}; the scores of all come with the last')
     else:
         _score(settings, data, run, folders)
     command = f'python main.py predict --model {shlex.quote(f"{run}/fold*/{BEST}")} PICTURE'
-    print(f'{settings.model} is fold {best}; predict by the mean of all: {command}')
+    print(f'Wrote the best of them, fold {best}, to {settings.model}')
+    print(f'Next, by the mean of all: {command}')
 
 
 def _score(settings, data, run, folders):
@@ -133,4 +135,3 @@ def _score(settings, data, run, folders):
     counts, about = out_of_fold(networks, data, page.add, look, settings)
     about |= dict(of=str(run))
     _conclude(counts, data.classes, about, run / 'scores.json', page, look, settings)
-    print(f'Report: {run}/report.html')

@@ -129,6 +129,8 @@ def open_picture(path, decode=True):
         fault = f'declares more than {MAX_PIXELS} pixels; cut it up, or save it as TIFF'
     except FileNotFoundError:
         found = 'a folder, device or pipe' if os.path.exists(path) else 'no such file'
+        if os.path.islink(path) and not os.path.exists(path):
+            found = 'a symbolic link that leads nowhere'
         fault = f'expected a picture, found {found}'
     except ImportError as e:
         fault = f'read by {e.name}, which is not installed; `pip install {e.name}`'

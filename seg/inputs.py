@@ -101,6 +101,7 @@ def decide(settings, data):
                 samples.append(readers.sample(path, 100_000)[:, :channels])
             except InputError as e:
                 data.errors.append(str(e))
+                data.looked[path] = str(e)
         values = np.concatenate(
             [s for s in samples if s.shape[1] == samples[0].shape[1]] or [[[0]]]
         )

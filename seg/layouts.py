@@ -81,8 +81,8 @@ def find_layout(root):
     root = Path(root)
     if not root.is_dir():
         line = f'{root}: expected a folder of pictures and labels, found no such folder'
-        hint = '`main.py download` fetches CamVid, `main.py sample` needs none'
-        raise InputError(f'{line}; name yours, {hint}')
+        hint = '`python main.py download` fetches CamVid, `python main.py sample` draws pictures'
+        raise InputError(f'{line}; name yours, or {hint}')
     tree = Tree(root)
     found = [f for tool in TOOLS if (f := tool(tree))]  # what masks beside were made from
     found = found or [f for layout in LAYOUTS if (f := layout(tree))]
@@ -99,6 +99,12 @@ def find_layout(root):
     near = sorted(KNOWN, key=lambda k: -difflib.SequenceMatcher(None, words, KNOWN[k]).ratio())
     line = f'{root}: expected pictures and their labels, found {", ".join(held[:9]) or "nothing"}'
     near = f'the nearest layouts are {near[0]} and {near[1]}'
+    places = sorted({p.parent for p in tree.pictures})
+    if len(places) == 2:
+        near = (
+            f'if these are pictures and labels: --images {places[0]} --labels {places[1]}, or the'
+        )
+        raise InputError(f'{line}; {near} other way round')
     if not tree.pictures:
-        near = '`main.py download` fetches CamVid, `main.py sample` needs none'
+        near = '`python main.py download` fetches CamVid, `python main.py sample` draws pictures'
     raise InputError(f'{line}; {near}; --images and --labels name any two folders')

@@ -150,7 +150,7 @@ def make_loss(name, classes, n, activation, class_weights=None, on_logits=True):
     activation: the network's last, which y_pred lacks `on_logits`; class_weights: what a pixel of
     each class counts, default 1. ValueError for a name that is none."""
     if name not in LOSSES:
-        raise ValueError(f'loss: expected one of {", ".join(LOSSES)}, got {name!r}')
+        raise ValueError(f'loss: expected one of {", ".join(LOSSES)}, found {name!r}')
     wanted = 'sigmoid' if n == 1 or name == 'binary_crossentropy' else 'softmax'
     loss = LOSSES[name.replace('binary', 'categorical') if n == 1 else name]
 

@@ -61,6 +61,7 @@ class Masks:
     def __init__(self, folder, files, classes, settings, read=()):
         self.folder, self.classes, self.settings = Path(folder), classes, settings
         self.left, self.pages, self.objects = Counter(map(file_of, files)), {}, []
+        self.written = 0  # masks
         sources = [*self.left]
         pages = [file for file in files if file_of(file) != file]
         self.stacks = {*map(file_of, pages)}
@@ -119,7 +120,7 @@ class Masks:
             self._write(source, self.pages.pop(source))
 
     def _write(self, source, pages):
-        name, suffix = self.names[source], self.suffix[source]
+        name, suffix, self.written = self.names[source], self.suffix[source], self.written + 1
         if source in self.stacks:  # each in its place, also where some were not asked for
             absent = np.full(next(iter(pages.values())).shape, NO_CLASS, np.uint8)
             pages = {i: pages.get(i, absent) for i in range(len(pages_of(source)))}
@@ -148,8 +149,16 @@ class Masks:
         picture = np.vstack([picture, report.legend(self.classes, picture.shape[1], named)])
         report.save_picture(picture, self.shown / f'{name}.jpg')
 
+    def where(self):
+        """Where all of it is, in words."""
+        named = [f'{place}/' for place in places(self.folder, self.settings)]
+        named += [f'{self.folder}/objects.csv'] * ('objects' in self.settings.save)
+        return ' and '.join(named)
+
     def finish(self):
-        """Write what is of all pictures."""
+        """Write stacks that lost a page, and what is of all pictures."""
+        for source in [*self.pages]:
+            self._write(source, self.pages.pop(source))
         if 'objects' in self.settings.save:
             write_csv(self.folder / 'objects.csv', [COLUMNS, *self.objects])
 

@@ -107,8 +107,8 @@ def _masks(folder, pairs):
 
 
 def same_size(path, index, label_path, truth):
-    """InputError where a prediction and its label differ in size."""
-    if index.shape != truth.shape:
+    """InputError where a prediction, or its picture, and the label differ in size."""
+    if index.shape[:2] != truth.shape[:2]:
         ours, theirs = ('{}x{}'.format(*a.shape) for a in (index, truth))
         line = f'{path}: {ours} pixels, but its label {label_path} has {theirs}'
         raise InputError(f'{line}; make them the same')
@@ -148,14 +148,15 @@ def warnings(counts, table, val_losses=(), epochs=5):
     if painted[top] > 99.5 and not found:  # found: the truth itself is so one-sided
         lines.append(
             f'{names[top]} takes {painted[top]:.1f} % of the predicted pixels and has '
-            f'{truth[top]:.1f} % of the truth. Likely causes: too few steps yet; a learning rate '
-            'too high (try a tenth); labels read wrongly (see `check`); classes out of balance'
+            f'{truth[top]:.1f} % of the labelled ones. Likely causes: too few steps yet; a '
+            'learning rate too high (try a tenth); labels read wrongly (see `check`); classes out '
+            'of balance'
         )
-    never = [f'{names[i]} {truth[i]:.1f} %' for i in range(n) if truth[i] > 1 and not painted[i]]
+    never = [f'{names[i]} ({truth[i]:.1f} %' for i in range(n) if truth[i] > 1 and not painted[i]]
     if never:
         lines.append(
-            f'{", ".join(never)} of the truth never predicted. Likely causes: too few steps yet; '
-            'rare in training (class weights help); labelled otherwise in training'
+            f'Never predicted: {"), ".join(never)} of the labelled pixels). Likely causes: too few '
+            'steps yet; rare in training (class weights help); labelled otherwise in training'
         )
     losses = [loss for loss in val_losses if loss == loss]
     last = losses[-epochs - 1 :]

@@ -13,8 +13,8 @@ import h5py
 import keras
 import numpy as np
 
-from seg.classes import ClassTable, numbered_classes
-from seg.files import InputError, whole_file
+from seg.classes import ClassTable, numbered_classes, shown
+from seg.files import InputError, counted, whole_file
 from seg.formats import BANDS, MAX_PIXELS
 from seg.readers import EIGHT_BITS
 from seg.sizes import SizeRule
@@ -240,6 +240,18 @@ def about_of(text, path):
     return About(**held | {'classes': ClassTable.from_dict(held['classes'], path), 'rule': rule})
 
 
+def described(path, about):
+    """A line on a model: its file, its classes, when it was trained and on what."""
+    names = [about.classes.names[i] for i in about.classes.scored]
+    some = ', '.join(names[:5]) + ', ...' * (len(names) > 5)
+    line = f'{path}: {counted(len(names), "class")} ({some})'
+    day, held = about.run[:8], (about.settings.get(name) for name in ('images', 'data'))
+    data = next((f' on {name}' for name in held if name), '')
+    if day.isdecimal():
+        data = f' {day[:4]}-{day[4:6]}-{day[6:]}{data}'
+    return shown(line + f', trained{data}' * bool(data), 500)
+
+
 def _is_passive(part):
     """Whether what a dict of a configuration names is one of Keras' own that only compute."""
     name, home, config = (part.get(key) for key in ('class_name', 'module', 'config'))
@@ -321,7 +333,9 @@ def load_model(path):
     """A keras.Model, not compiled, of our file or any other with one picture in and one map out;
     its `about` has numbered classes where the file holds none. Raises InputError."""
     if not Path(path).is_file():
-        raise InputError(f'{path}: no such model; `python main.py` trains one, or use --model')
+        found = 'a folder' if Path(path).is_dir() else 'no such file'
+        line = f'{path}: expected a trained model, found {found}'
+        raise InputError(f'{line}; name one with --model, or train one: python main.py FOLDER')
     try:
         text, _, held = _read(path)
         config = json.loads(text)
@@ -366,10 +380,11 @@ def load_weights(model, path):
     left = take_over(model, source, head)
     if left:
         layers = f'{len(left)} of {len(model.layers)} layers, {left[0]} first'
-        raise InputError(f'{path}: weights do not fit; other filters or encoder? ({layers})')
+        line = f'{path}: its weights do not fit this network ({layers})'
+        raise InputError(f'{line}; give it the same --filters, --encoder and --stride')
     if head:
         n = len(source.about.classes)
-        print(f'{path}: all taken over but its head, which is for {n} other classes')
+        print(f'Weights of {path}: all but the last layer, which is for {n} other classes')
 
 
 def load_file(model, path):

@@ -96,7 +96,7 @@ def plan(settings, given, data):
             why = f'photographs teach little about {data.channels} channel'
             why += 's' * (data.channels > 1)
         decide('network', 'U-Net from scratch', why, encoder='none')
-    why = 'classes have their heights' if up else 'classes lie at all heights alike'
+    why = 'classes lie at certain heights' if up else 'classes lie at all heights alike'
     augment = settings.augment + ',vflip' * (not up)
     decide('augment', augment, why, augment=augment)
     steps, shrink, _ = room(settings.encoder)
@@ -115,6 +115,6 @@ def plan(settings, given, data):
         crop = tuple(max(int(side * shrink) // STEP * STEP, min(CROP, side)) for side in (h, w))
         decide('input', 'crops of {}x{}'.format(*crop), why, **how | dict(crop=crop))
     more = steps > MANY
-    why = 'time for larger ones' if more else 'the more steps'
+    why = 'there is time for larger ones' if more else 'for more steps'
     decide('batch', f'{2 << more} pictures', why, batch_size=2 << more)
     return settings, replace(data, rule=rule_of(settings, data)), rows

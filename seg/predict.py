@@ -13,10 +13,12 @@ from threading import Lock
 import numpy as np
 from PIL import Image
 
+import seg
 from seg import metrics, report
-from seg.files import InputError, check_target, copy_whole, is_pattern, read_json
+from seg.files import InputError, check_target, copy_whole, counted, is_pattern, read_json
 from seg.formats import MAX_PIXELS
 from seg.masks import Masks, output_of
+from seg.progress import Count, clear
 from seg.readers import Picture, open_image, read_label
 from seg.runs import BEST, PLAN, read_progress
 from seg.settings import Settings, versions
@@ -101,7 +103,7 @@ class Tiled(Canvas):
             index.append(self.band)
 
 
-def paint(model, jobs, settings=Settings, keep=False, tell=lambda *_: None):
+def paint(model, jobs, settings=Settings, keep=False, tell=lambda *_: None, lost=None):
     """Yield Painted of each job, in order.
 
     A picture becomes the network's input by the size rule of `model.about`; the class probabilities
@@ -110,7 +112,8 @@ def paint(model, jobs, settings=Settings, keep=False, tell=lambda *_: None):
     painted in tiles that overlap, see tiles.plan. keep: output is float16 and of the picture's
     size, also of tiles. Two passes are in work at a time: side by side they keep two cores busier
     than one spread over both. tell: called with how many passes a picture takes, then after each
-    pass. Raises InputError that names the file.
+    pass. lost: a list to which a line is added for each picture or label that cannot be read, and
+    the others are painted; without it that raises InputError, which names the file.
     """
     import keras
 
@@ -151,6 +154,23 @@ def paint(model, jobs, settings=Settings, keep=False, tell=lambda *_: None):
             raise InputError(f'{job.file}: {found}; --tile paints them at their own scale')
         return Whole(job, image, rule, classes, keep)
 
+    def parts_of(job):
+        """(sheet, place, part, whether it is the last); nothing more where the picture is lost."""
+        try:
+            if job.truth:  # read once, for all who ask
+                truth = job.truth()
+                job = job._replace(truth=lambda: truth)
+            sheet = sheet_of(job)
+            if job.truth:
+                metrics.same_size(job.file, sheet.image, job.label, truth)
+            tell(len(sheet))
+            for i, (place, part) in enumerate(sheet.windows(sheet.image), 1):
+                yield sheet, place, part, i == len(sheet)
+        except InputError as e:
+            if lost is None:
+                raise
+            lost.append(str(e))
+
     model.make_predict_function()  # once, before two threads find it missing
     # On jax a pass gives the weights' buffers away and takes them back: one at a time.
     with ThreadPoolExecutor(2 if keras.backend.backend() == 'tensorflow' else 1) as pool:
@@ -163,10 +183,8 @@ def paint(model, jobs, settings=Settings, keep=False, tell=lambda *_: None):
             return last
 
         for job in jobs:
-            sheet = sheet_of(job)
-            tell(len(sheet))
-            for i, (place, part) in enumerate(sheet.windows(sheet.image), 1):
-                ahead.append((sheet, place, i == len(sheet), pool.submit(work, job, part)))
+            for sheet, place, part, last in parts_of(job):
+                ahead.append((sheet, place, last, pool.submit(work, job, part)))
                 while len(ahead) > (1 if is_large(part) else 2):
                     done = ahead[0][0]
                     if finish():
@@ -200,31 +218,36 @@ def most_probable(probability, size, classes):
 def run(model, jobs, takers, settings=Settings):
     """Paint each job once, as settings' flip, tile and overlap say, and give it to every taker:
     function(Painted), called in order on a thread of their own, so that they hide behind the
-    network. Returns: number of pictures."""
-    import keras
-
+    network. Pictures that cannot be read are added to seg.skipped. Returns: number of pictures that
+    were painted; InputError where that is none."""
     if settings.tile and model.about.rule.fixed:
         from seg.modelfile import at_any_size
 
         model = at_any_size(model)
-    bar, waiting = keras.utils.Progbar(len(jobs), unit_name='image'), deque()
+    bar, waiting, lost, count = Count(len(jobs), 'Painting'), deque(), [], 0
 
     def tell(passes=None):  # of a picture in many tiles each counts
         if passes:
-            bar.target += passes - 1
+            bar.total += passes - 1
         else:
-            bar.add(1)
+            bar.add()
 
     with ThreadPoolExecutor(1) as pool:
-        for painted in paint(model, jobs, settings, 'probability' in settings.save, tell):
+        keep = 'probability' in settings.save
+        for painted in paint(model, jobs, settings, keep, tell, lost):
+            count += 1
             waiting.append(pool.submit(lambda p: [take(p) for take in takers], painted))
             if len(waiting) > 2:
                 waiting.popleft().result()
         while waiting:
             waiting.popleft().result()
+    clear()
+    if lost and not count:
+        raise InputError(lost[0] + f' ({len(lost)} such pictures)' * (len(lost) > 1))
+    seg.skipped.extend(lost)
     for take in takers:
         getattr(take, 'finish', int)()
-    return len(jobs)
+    return count
 
 
 class Score:
@@ -267,37 +290,33 @@ def paint_and_score(model, data, folder, settings):
     about = dict(split=split, images=score.images, of=str(folder / BEST), flip=settings.flip)
     target = folder / 'scores.json'
     _conclude(score.counts, data.classes, about, target, page, look, settings, history)
+    print(f'Wrote {counted(masks.written, "mask")} to {masks.where()}')
     if settings.data == 'CamVid' and not (settings.images or settings.output or settings.fold):
         how = dict(copy_function=copy_whole, dirs_exist_ok=True)
         try:
-            shown = shutil.copytree(shown, 'CamVid/testpred', **how)
+            print(f'Wrote a copy of them to {shutil.copytree(shown, "CamVid/testpred", **how)}/')
         except (OSError, InputError) as e:  # the run has them all the same
             why = ' '.join(str(e).split())[:200]
             print(f'Note: no copy of the masks in CamVid/testpred ({why})')
-    overlays = f', overlays: {shown}/{masks.shown.name}/' * ('overlay' in settings.save)
-    print(f'Masks: {shown}/{overlays}, report: {folder}/report.html')
-    print(f'Curves: tensorboard --logdir {settings.log}')
-    print(
-        f'Next: python main.py predict PICTURE   (with {settings.model}, a copy of the best epoch)'
-    )
 
 
 def paint_files(model, path, pictures, settings):
     """Masks of files, folders or globs, into predicted/<model>/ or settings.output."""
     test = Path(settings.data) / 'test'
     if not (pictures or settings.images or test.is_dir() or Path(settings.data).is_dir()):
-        raise InputError(f'{test}: expected a folder of pictures, found nothing; name pictures')
+        found = f'{test}: expected pictures to paint, found no such folder'
+        raise InputError(f'{found}; name some: python main.py predict PICTURE')
     source = pictures or [settings.images or (test if test.is_dir() else test.parent)]
     files = find_pictures(source, model.input_shape[-1], model.about.paged)
     about, folder = model.about, settings.output or Path('predicted') / name_of(path)
-    learned = [about.settings.get(which) for which in ('images', 'labels')]
+    learned = [about.settings.get(which) for which in ('data', 'images', 'labels')]
     learned = [path for path in learned if isinstance(path, str)]  # a file may say anything
     masks = Masks(folder, files, about.classes, settings, learned)
     if about.rule.fixed and not settings.tile:
         _tell_shrunk(files, about.rule)
     jobs = jobs_of(model, [(file, None) for file in files])
-    count = run(model, jobs, [masks], settings)
-    print(f'{count} masks in {masks.folder}/')
+    run(model, jobs, [masks], settings)
+    print(f'Wrote {counted(masks.written, "mask")} to {masks.where()}')
 
 
 def name_of(path):
@@ -316,7 +335,7 @@ def _tell_shrunk(files, rule):
             (h, w), (height, width) = header_size(file), rule.input_size(())
             if h * w > 4 * height * width:
                 line = f'Note: {file}: {h}x{w} pixels are shrunk to {height}x{width}, on which the'
-                print(f'{line} network was trained; --tile {height}x{width} paints its own scale')
+                print(f'{line} network was trained; --tile {height}x{width} keeps their scale')
                 return
 
 
@@ -344,10 +363,11 @@ def evaluate(settings, flags, model=None, path=None):
     if model:
         score, look = Score(data.classes, each), Suspects(data.classes)
         run(model, look.watch(jobs_of(model, pairs, data.formats)), [score, look], settings)
-        counts = score.counts
+        counts, images = score.counts, score.images
     else:
-        look, counts = None, metrics.evaluate_masks(masks, pairs, data.classes, data.formats, each)
-    about = dict(split=split, images=len(pairs), of=str(masks or path), flip=settings.flip)
+        look, images = None, len(pairs)
+        counts = metrics.evaluate_masks(masks, pairs, data.classes, data.formats, each)
+    about = dict(split=split, images=images, of=str(masks or path), flip=settings.flip)
     _conclude(counts, data.classes, about, target, page, look)
 
 
@@ -357,9 +377,12 @@ def data_of(networks, settings, flags):
     about = networks[0].about if networks else None
     if 'val_split' not in flags:  # of what it was trained on, what it was validated on; else all
         settings = replace(settings, **_validated_on(networks, settings))
+    settings = replace(settings, size=(16, 16))  # nothing is trained here: any will do
     data = load(settings, classes=about and about.classes, prefer=about and about.formats)
-    if data.errors:
-        raise InputError(data.errors[0])
+    bad = {what for what in data.looked.values() if isinstance(what, str)}  # a model skips them
+    for line in data.errors:
+        if not (about and line in bad):
+            raise InputError(line)
     return data.in_fold(about.settings['fold']) if data.folds and len(networks) == 1 else data
 
 
@@ -415,7 +438,9 @@ def _conclude(counts, classes, about, path, page, look, settings=None, history=N
     """Print the table of scores and what it warns of; write scores.json, suspects.csv and the
     report. look: Suspects, or None of masks, which have no probabilities."""
     what = '' if about['split'] == 'test' else ' (not a test score)'
-    print(f'{about["of"]} on the {about["split"]} split, {about["images"]} images{what}')
+    print(
+        f'{about["of"]} on the {about["split"]} split, {counted(about["images"], "picture")}{what}'
+    )
     print(metrics.format_scores(metrics.scores(counts), classes))
     lines = metrics.warnings(counts, classes, (history or {}).get('val_loss', ()))
     for line in lines:
@@ -429,3 +454,4 @@ def _conclude(counts, classes, about, path, page, look, settings=None, history=N
         plan = path.parent / PLAN if settings else None  # of a run
         plan = read_json(plan).get('plan', ()) if plan and plan.is_file() else ()
         page.write(counts, shown, versions(), history, about['split'], lines, plan, entries)
+    print('Wrote ' + ' and '.join(map(str, [path, *([page.path] if page else [])])))

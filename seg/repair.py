@@ -36,7 +36,7 @@ def _make(out, parts):
         for part in parts:
             (out / part).mkdir(parents=True, exist_ok=True)
     except OSError as e:
-        raise InputError(f'{out}: can not write there ({e.strerror}); name another') from None
+        raise InputError(f'{out}: cannot write there ({e.strerror}); name another') from None
 
 
 def _save(classes, table, path):

@@ -23,6 +23,7 @@ from seg.files import (
     suffix_of,
     write_json,
 )
+from seg.progress import say
 from seg.settings import read_settings, versions
 
 BEST, STATE, PLAN = 'best.hdf5', 'state.npz', 'plan.json'
@@ -47,7 +48,7 @@ def new_run(settings, data):
 
 
 def check_place(settings):
-    """InputError where settings.model can not be a copy of a run's best model."""
+    """InputError where settings.model cannot be a copy of a run's best model."""
     from seg.modelfile import read_about
 
     if is_pattern(settings.model):
@@ -61,7 +62,7 @@ def check_place(settings):
 
     place = Path(settings.model).parent
     if (place / 'settings.json').exists() or not place.is_dir():
-        what = 'in the folder of a run' if place.is_dir() else 'in no folder'
+        what = 'it lies in the folder of a run' if place.is_dir() else 'its folder is missing'
         raise InputError(f'{settings.model}: {what}; name another with --model')
     check_target(settings.model, is_model)
 
@@ -83,7 +84,7 @@ def _number(path):
 
 def find_run(log, name=''):
     """The run folder to go on with: log/<name>, a path, or the last one begun; InputError without
-    one, or where its state can not be read."""
+    one, or where its state cannot be read."""
     runs = [p.parent for p in Path(log).glob('*/settings.json') if p.is_file()]
     if name:
         runs = [r for r in (Path(name), Path(log) / name) if (r / 'settings.json').is_file()][:1]
@@ -117,7 +118,7 @@ def read_progress(run):
 
 
 def damaged(path, error):
-    """The InputError of a state that can not be read."""
+    """The InputError of a state that cannot be read."""
     why = ' '.join(str(error).split())[:100]
     found = f'expected the state of this training, could not read it ({why})'
     return InputError(f'{path}: {found}; start anew without --resume')
@@ -148,7 +149,7 @@ def check_data(run, data, changed=False):
     )
     if told and not changed:
         mend = 'restore them, start anew without --resume, or go on with --changed-data'
-        raise InputError(f'{run}: its data are other ones than it was begun with ({told}); {mend}')
+        raise InputError(f'{run}: its data have changed since it was begun ({told}); {mend}')
     if told:
         print(f'{run} goes on with other data ({told})')
     if told or changed or not path.exists():
@@ -193,6 +194,19 @@ def tell_rivals(run, settings):
                 print(f'Note: {lock.parent} trains too: {other} {both}. --model names another')
 
 
+def tell_best(run, settings):
+    """Say which epoch's network a training has left, and where."""
+    past = read_progress(run)['history'][settings.monitor]
+    best = (min if settings.monitor == 'val_loss' else max)(past)
+    name, score = 'val loss', f'{best:.4f}'
+    if settings.monitor == 'val_miou':
+        name, score = 'val mIoU', f'{100 * best:.1f} %'
+    line = (
+        f'Wrote the best model, of epoch {past.index(best) + 1} ({name} {score}), to {run / BEST}'
+    )
+    print(line + f', a copy of it to {settings.model}' * (not settings.fold))
+
+
 def publish(run, settings):
     """Make settings.model an atomic copy of the run's best model. What it replaces is kept as
     <name>.<time of its last change>, unless it is a copy of a run that still has its model. A fold
@@ -201,7 +215,7 @@ def publish(run, settings):
 
     target, best = Path(settings.model), run / BEST
     if not best.exists():
-        raise InputError(f'{best}: has gone; go on with more --epochs, or start anew')
+        raise InputError(f'{best}: it is gone; go on with more --epochs, or start anew')
     if settings.fold:
         return
     if target.exists():
@@ -230,4 +244,4 @@ def keep(target):
         os.link(target, kept)  # a copy that fails leaves the file under its own name, too
     except OSError:  # a disk without links
         os.replace(target, kept)
-    print(f'\nThe last {target} is kept as {kept}')
+    say(f'The last {target} is kept as {kept}')

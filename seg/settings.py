@@ -4,7 +4,9 @@ Resolved once, in this order: flags, over --config FILE, over the preset, over w
 
 import argparse
 import dataclasses
+import math
 import re
+import tomllib
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -18,12 +20,32 @@ def number(kind, low, high):
     """A parser of numbers from low to high, for argparse, as the next two are."""
 
     def parse(text):
-        value = kind(text)
+        try:
+            value = kind(text)
+        except ValueError:
+            value = math.nan
         if not low <= value <= high:  # also refuses nan
-            raise argparse.ArgumentTypeError(f'expected {low} to {high}, got {text}')
+            what = 'a whole number' if kind is int else 'a number'
+            wanted = f'expected {what} of {low} to {high if kind is int else f"{high:g}"}'
+            raise argparse.ArgumentTypeError(f'{wanted}, found {text}')
         return value
 
     parse.__name__, parse.metavar = kind.__name__, {int: 'N', float: 'X'}[kind]
+    return parse
+
+
+def one_of(*choices):
+    """A parser of one of these words or numbers."""
+    words = {str(choice): choice for choice in choices}
+
+    def parse(text):
+        if text not in words:
+            found = f'expected {" or ".join(words)}, found {text}'
+            raise argparse.ArgumentTypeError(found + nearest_name(text, words))
+        return words[text]
+
+    shown = ','.join(words)
+    parse.metavar = f'{{{shown}}}' if len(shown) < 20 else 'NAME'
     return parse
 
 
@@ -33,7 +55,7 @@ def height_width(text):
     sides = tuple(map(int, match.groups())) if match else ()
     if not all(16 <= side <= 8192 for side in sides or [0]):
         wanted = 'HEIGHTxWIDTH as in 360x480, sides of 16 to 8192 pixels'
-        raise argparse.ArgumentTypeError(f'expected {wanted}, got {text}')
+        raise argparse.ArgumentTypeError(f'expected {wanted}, found {text}')
     return sides
 
 
@@ -43,7 +65,9 @@ def file_name(*suffixes):
     def parse(text):
         if Path(text).suffix not in suffixes:
             wanted = ' or '.join(suffixes)
-            raise argparse.ArgumentTypeError(f'expected a name that ends with {wanted}, got {text}')
+            raise argparse.ArgumentTypeError(
+                f'expected a name that ends with {wanted}, found {text}'
+            )
         return text
 
     parse.metavar = 'FILE'
@@ -55,7 +79,7 @@ def saves(text):
     names = tuple(word.strip() for word in text.split(','))
     if not {*names} <= {*SAVES}:
         wanted = f'some of {",".join(SAVES)}'
-        raise argparse.ArgumentTypeError(f'expected {wanted}, got {text}')
+        raise argparse.ArgumentTypeError(f'expected {wanted}, found {text}')
     return names
 
 
@@ -84,71 +108,104 @@ class Settings:
     """Every setting of a run. The defaults are the article's; --help prints the texts."""
 
     preset: str = knob('article', None, '')
-    data: str = knob('CamVid', 'FOLDER', 'pictures and labels as any tool leaves them')
+    data: str = knob('CamVid', 'FOLDER', 'pictures and their labels, in any layout')
     images: str = knob(None, 'WHERE', 'pictures of your own: a folder or a pattern ...')
     labels: str = knob(None, 'WHERE', '... and their labels, of the same names')
     val_images: str = knob(None, 'WHERE', 'pictures to validate on ...')
     val_labels: str = knob(None, 'WHERE', '... and their labels')
     train_list: str = knob(None, 'FILE', 'a picture a line, or a picture and its label ...')
     val_list: str = knob(None, 'FILE', '... and those to validate on')
-    val_split: float = knob(0.2, number(float, 0, 0.99), 'share kept for validation, if no val')
+    val_split: float = knob(
+        0.2, number(float, 0, 0.99), 'share kept for validation, where no folder is'
+    )
     classes: str = knob(None, 'FILE', 'name,r,g,b[,role] a line (default classes.csv by the data)')
-    num_class: int = knob(None, number(int, 1, 255), 'classes, without a table; 1: one sigmoid')
-    size: tuple = knob(None, height_width, "network's input (default the pictures' own, or crops)")
-    crop: tuple = knob(None, height_width, 'learn by crops of it, of pictures at their own scale')
-    resize: str = knob('pad', ('pad', 'stretch'), 'to --size: keep the aspect and pad, or stretch')
-    seed: int = knob(1, number(int, 0, 2**32 - 1), 'of everything random')
+    num_class: int = knob(
+        None, number(int, 1, 255), 'how many, without a table; 1: one sigmoid channel'
+    )
+    size: tuple = knob(None, height_width, 'resize pictures to HEIGHTxWIDTH, as 360x480')
+    crop: tuple = knob(
+        None, height_width, 'learn from crops of this size, of pictures at their own scale'
+    )
+    resize: str = knob(
+        'pad', ('pad', 'stretch'), 'how to reach --size: keep the aspect and pad, or stretch'
+    )
+    seed: int = knob(1, number(int, 0, 2**32 - 1), 'of all that is random')
 
-    filters: int = knob(64, COUNT, 'channels of the first level; 16 is 12 times faster')
-    stride: int = knob(1, (1, 2), '2: inside at half resolution, a quarter of the arithmetic')
+    filters: int = knob(64, COUNT, 'channels of level 1; 16 is 12 times faster')
+    stride: int = knob(1, (1, 2), '2: work at half resolution inside, a quarter of the arithmetic')
     dilated: bool = knob(False, bool, 'dilated convolutions at the bottom level')
     residual: bool = knob(False, bool, 'the second convolution of each pair adds to the first')
     batch_norm: bool = knob(True, bool, 'normalise after each convolution (default)')
-    fusion: str = knob('concat', ('concat', 'add'), 'of skips; concat: U-Net, add: as FCN')
-    encoder: str = knob('none', ENCODERS, 'pretrained, in place of the contracting path')
-    encoder_weights: str = knob('imagenet', 'FILE', "of Keras' making; or imagenet, or none")
-    activation: str = knob(None, ('softmax', 'relu', 'sigmoid'), 'of the output')
+    fusion: str = knob(
+        'concat',
+        ('concat', 'add'),
+        'how skip connections join: concat as in the U-Net, add as in FCN',
+    )
+    encoder: str = knob('none', ENCODERS, 'a pretrained network in place of the contracting path')
+    encoder_weights: str = knob(
+        'imagenet', 'FILE', 'of --encoder: imagenet, none, or a file that Keras wrote'
+    )
+    activation: str = knob(None, ('softmax', 'relu', 'sigmoid'), 'of the output layer')
 
     loss: str = knob(None, (*LOSSES, 'crossentropy+dice'), 'default categorical_crossentropy')
     class_weights: bool = knob(False, bool, 'rare classes count more: 1/ln(1.10 + their share)')
     border_weights: bool = knob(False, bool, 'narrow gaps between objects count more (U-Net paper)')
-    batch_size: int = knob(2, COUNT, 'images a step')
-    steps: int = knob(100, STEPS, 'an epoch')
-    epochs: int = knob(20, STEPS, 'of so many steps', later=True)
-    minutes: float = knob(
-        None, MINUTES, 'end so long after the start, with the best that this time allows'
+    batch_size: int = knob(2, COUNT, 'pictures a step')
+    steps: int = knob(100, STEPS, 'steps an epoch')
+    epochs: int = knob(20, STEPS, 'epochs, of --steps each', later=True)
+    minutes: float = knob(None, MINUTES, 'end after so many, with the best that they allow')
+    grow: float = knob(
+        0.0, SHARE, 'share of the epochs, the first ones, with pictures of half the sides'
     )
-    grow: float = knob(0.0, SHARE, 'of the epochs, the first, with pictures of half the sides')
     optimizer: str = knob('adam', ('adam', 'muon'), 'muon: fewer steps to the same score')
     learning_rate: float = knob(1e-3, number(float, 0, 1e9), 'of the optimizer')
-    encoder_rate: float = knob(0.2, SHARE, "of it for the encoder's pretrained layers")
-    freeze: bool = knob(False, bool, 'leave the encoder as it is and train the decoder alone')
-    schedule: str = knob('constant', ('constant', 'cosine'), 'cosine: warm-up, then down to 0')
+    encoder_rate: float = knob(0.2, SHARE, "share of it for the encoder's pretrained layers")
+    freeze: bool = knob(False, bool, 'leave the encoder as it is; train the decoder alone')
+    schedule: str = knob(
+        'constant', ('constant', 'cosine'), 'of the rate; cosine: it warms up, then sinks to 0'
+    )
     weight_decay: float = knob(0.0, number(float, 0, 10), 'of AdamW; 0 is Adam')
     ema: float = knob(
-        0.0, number(float, 0, 0.9999), 'momentum of an average of the weights to keep, as 0.998'
+        0.0,
+        number(float, 0, 0.9999),
+        'keep an average of the weights, of this momentum, as 0.998; 0: none',
     )
-    bfloat16: bool = knob(False, bool, 'faster with AVX-512 BF16, AMX, GPUs; files stay float32')
-    monitor: str = knob('val_loss', ('val_loss', 'val_miou'), 'which epoch is best and kept')
+    bfloat16: bool = knob(
+        False, bool, 'half precision: faster with AVX-512 BF16, AMX, GPUs; files stay float32'
+    )
+    monitor: str = knob(
+        'val_loss', ('val_loss', 'val_miou'), 'the score by which the best epoch is kept'
+    )
     patience: float = knob(
-        0.0, SHARE, 'stop when such a share of the run has won nothing; 0: never'
+        0.0, SHARE, 'stop when such a share of the run has brought no gain; 0: never'
     )
-    folds: int = knob(None, FOLDS, 'train as many networks, each validated on a part of its own')
-    fold: int = knob(None, number(int, 1, 20), 'of these this one alone', later=True)
-    augment: str = knob(None, 'LIST', "listed below; default the article's aug_args; none: none")
+    folds: int = knob(None, FOLDS, 'train so many networks, each validated on its own part')
+    fold: int = knob(None, number(int, 1, 20), 'of --folds this one alone', later=True)
+    augment: str = knob(None, 'LIST', "of those that --help-all lists (default the article's)")
     aug_dict: dict = knob(None, None, "ImageDataGenerator's arguments, where augment is None")
     weights: str = knob(None, 'FILE', 'start from the weights of this model')
-    changed_data: bool = knob(False, bool, '--resume although the data have changed', later=True)
-    log: str = knob('log', 'FOLDER', 'TensorBoard and run files', later=True)
+    changed_data: bool = knob(
+        False, bool, '--resume although the data have changed since', later=True
+    )
+    log: str = knob('log', 'FOLDER', 'where the folders of runs lie', later=True)
 
-    model: str = knob('camvid.hdf5', MODEL, 'copy of the best model', later=True)
-    output: str = knob(None, 'FOLDER', "default the run's; of predict predicted/", later=True)
-    save: tuple = knob(('colour', 'overlay'), saves, f'of {",".join(SAVES)}', later=True)
+    model: str = knob('camvid.hdf5', MODEL, 'the trained model, written or read', later=True)
+    output: str = knob(
+        None, 'FOLDER', 'where masks go (default: to the run, or predicted/)', later=True
+    )
+    save: tuple = knob(
+        ('colour', 'overlay'),
+        saves,
+        f'what to write of each picture: some of {",".join(SAVES)}',
+        later=True,
+    )
     opacity: float = knob(0.5, SHARE, 'of the colours in overlays', later=True)
     side_by_side: bool = knob(False, bool, 'picture and mask instead of overlays', later=True)
-    flip: bool = knob(False, bool, 'average with the mirrored picture: a bit better', later=True)
+    flip: bool = knob(
+        False, bool, 'also paint the mirrored picture, take the mean: a bit better', later=True
+    )
     tile: tuple = knob(
-        None, height_width, 'paint pictures at their own scale, in tiles', later=True
+        None, height_width, 'paint pictures at their own scale, in tiles of this size', later=True
     )
     overlap: int = knob(None, number(int, 0, 4096), 'of tiles, in pixels', later=True)
 
@@ -162,14 +219,19 @@ class Settings:
 
 FIELDS = {f.name: f for f in dataclasses.fields(Settings)}
 FLAGS = [name for name, f in FIELDS.items() if f.metadata['kind']]
+# What --help shows without a verb, and what of the verbs; --help-all shows the rest, too.
+FIRST = {*'data images labels size filters epochs minutes weights model output'.split()}
+COMMON = {*'classes num_class encoder class_weights batch_size steps learning_rate'.split()}
+COMMON |= FIRST | {'augment', 'folds'}
 
 
 def _flag(name, on=True):
     return ('--' if on else '--no-') + name.replace('_', '-')
 
 
-def add_flags(parser, names):
-    """Give an argparse parser the flags of these fields, in their groups."""
+def add_flags(parser, names, shown=FLAGS):
+    """Give an argparse parser the flags of these fields, in their groups; help is of those `shown`
+    alone."""
     title, groups = '', {}
     for name, f in FIELDS.items():
         title = GROUPS.get(name, title)
@@ -178,16 +240,19 @@ def add_flags(parser, names):
         if title not in groups:
             groups[title] = parser.add_argument_group(title)
         kind, text = f.metadata['kind'], f.metadata['help']
+        if isinstance(kind, tuple):
+            listed = ': ' + ', '.join(map(str, kind))
+            kind = one_of(*kind)
+            text += listed * (kind.metavar == 'NAME')
         if f.default is not None and kind is not bool:
-            shown = ','.join(f.default) if isinstance(f.default, tuple) else f.default
-            text += f' (default {shown})'
+            default = ','.join(f.default) if isinstance(f.default, tuple) else f.default
+            text += f' (default {default})'
         if kind is bool:
             options = {'action': argparse.BooleanOptionalAction}
-        elif isinstance(kind, tuple):
-            options = {'choices': kind, 'type': type(kind[0])}
         else:
             options = {'metavar': kind} if isinstance(kind, str) else {'type': kind}
             options = {'metavar': getattr(kind, 'metavar', None)} | options
+        text = text if name in shown else argparse.SUPPRESS
         groups[title].add_argument(_flag(name), help=text, **options)
 
 
@@ -216,7 +281,8 @@ def read_settings(path):
 
     class Parser(argparse.ArgumentParser):
         def error(self, message):
-            raise InputError(f'{path}: {" ".join(message.split())}')
+            message = ' '.join(message.split()).removeprefix('argument ')
+            raise InputError(f'{path}: {message}')
 
     parser = Parser(add_help=False, argument_default=argparse.SUPPRESS, allow_abbrev=False)
     add_flags(parser, FLAGS)
@@ -229,12 +295,15 @@ def resolve(flags, presets):
     config = read_settings(flags['config']) if 'config' in flags else {}
     name = str(flags.get('preset') or config.get('preset') or Settings.preset)
     if name not in presets:
-        raise InputError(f'preset {name!r}: expected one of {", ".join(presets)}')
+        wanted = f'expected {" or ".join(presets)}, found {name}'
+        raise InputError(f'--preset: {wanted}{nearest_name(name, presets)}')
     given = {k: v for k, v in flags.items() if k in FIELDS}
     chosen = Settings(**(presets[name] | config | given | {'preset': name}))
     if chosen.border_weights and chosen.num_class == 1:
         wanted = 'expected two classes or more, found --num-class 1; try --num-class 2'
         raise InputError(f'--border-weights: {wanted}')
+    if 'encoder_weights' in flags and chosen.encoder == 'none':
+        raise InputError('--encoder-weights changes nothing without --encoder; name one')
     if 'minutes' in flags and 'steps' in flags:
         raise InputError('--minutes and --steps: expected one of them, the time or the steps')
     return chosen
@@ -251,6 +320,11 @@ def versions():
     return found
 
 
+def own_version():
+    """The version of this program."""
+    return tomllib.loads((ROOT / 'pyproject.toml').read_text('utf-8'))['project']['version']
+
+
 def version_note():
     """One line where a package is missing or outside the tested versions, else ''."""
     found = versions()
@@ -259,7 +333,7 @@ def version_note():
         for r in _requirements()
         if not found[r.name] or not r.specifier.contains(found[r.name], prereleases=True)
     ]
-    mend = '; `pip install -r requirements.txt` mends it.'
+    mend = '; `pip install -r requirements.txt` fixes it.'
     return f'Note: outside the tested versions: {", ".join(wrong)}{mend}' if wrong else ''
 
 

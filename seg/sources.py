@@ -199,7 +199,7 @@ def _find_files(paths):
                 continue
             except InputError:
                 pass
-        files = list_pictures(path, 'a picture, a folder or a glob')
+        files = list_pictures(path, 'a picture, a folder or a pattern')
         found += without_labels(files) if path.is_dir() else files
     return [*dict.fromkeys(found)]
 
@@ -235,7 +235,7 @@ def hold_out(pairs, settings):
     stacks = any(file_of(image) != image for image, _ in pairs)
     if count >= (2 if stacks else 4 if alike else 10) and 2 * count <= len(pairs):
         first = Path(group(pairs[0])).name
-        note = f'{what}: whole groups, of {count} by name, the first {first}...'
+        note = f'{what}: whole groups, of {count} that the names tell, the first {first}...'
         return parts(group, 'groups of pictures by name'), [note]
     if not alike:
         stems = {image.stem for image, _ in pairs}
@@ -243,15 +243,17 @@ def hold_out(pairs, settings):
         lots = parts(
             lambda p: paths[p].stem if unique else '/'.join(paths[p].parts[-3:]), 'pictures'
         )
-        note = f'{what}: {len(lots[0][1])} of {len(pairs)} pictures, drawn by lot; where several'
-        note += ' show the same (one video, one patient), scores flatter: name those GROUP-NUMBER'
+        note = (
+            f'{what}: {len(lots[0][1])} of {len(pairs)} pictures, chosen at random; where several'
+        )
+        note += ' show one scene or patient, scores are too good: name those GROUP-NUMBER'
         return lots, [note]
     n, total = min(max(round(len(pairs) * share), 1), len(pairs) - 1), len(pairs)
     cuts = [total * i // folds for i in range(folds + 1)] if folds else [total - n, total]
     refuse_few(total, 'pictures')
     place = f'{what} are blocks of {cuts[1]} or so' if folds else f'{what} is the last {n}'
     note = f'neighbours look alike, as frames of a video and slices do: {place} in order'
-    note += '; those at the border still know one another'
+    note += '; the first of them still look like pictures of the training'
     return [_apart(ordered, ordered[a:b]) for a, b in pairwise(cuts)], [note]
 
 
@@ -343,7 +345,7 @@ def _look(data, fast):
             kept += what.inverse.nbytes
             what = what if fast and kept < KEPT_BYTES else what._replace(inverse=None)
         data.looked[path] = what
-    data.errors.extend(few([what for what in data.looked.values() if isinstance(what, str)]))
+    data.errors.extend(what for what in data.looked.values() if isinstance(what, str))
 
 
 def blends(colours, ends):
@@ -418,8 +420,10 @@ def _decide_classes(settings, data, found):
         return tables.numbered_classes(n), '--num-class'
     elif raws:
         table, how = guess_classes(held)
-        more = '--num-class, if there are more; ' if how.startswith('indices') else ''
-        data.warnings.append(f'no class table: {how}; {more}--write-classes writes one to edit')
+        more = 'if there are more, --num-class N; ' if how.startswith('indices') else ''
+        data.warnings.append(
+            f'no class table: {how}; {more}--write-classes FILE writes one to edit'
+        )
         if how.startswith('indices') and readers.are_instances(raws):
             line = 'numbers of objects, it seems, and not of classes: each lies in one small place'
             data.warnings.append(f'{line}; --num-class 1 makes them foreground')
@@ -458,6 +462,10 @@ def load(settings, fast=True, classes=None, prefer=None):
         classes, how = _decide_classes(settings, data, found)
     elif settings.classes and read_classes(settings.classes) != classes:
         raise InputError(f'{settings.classes}: other classes than the model has; leave it out')
+    elif settings.num_class and (settings.num_class, len(classes)) != (1, 2):
+        if settings.num_class != len(classes):
+            found = f'--num-class {settings.num_class}, but the model has {len(classes)} classes'
+            raise InputError(f'{found}; leave it out')
     raws = data.raws()
     formats, doubts = readers.recognise(raws, classes, prefer)
     if how == 'the model' and not settings.classes and NUMBERS & {*formats.values()}:

@@ -352,7 +352,7 @@ def _yolo_splits(yaml, tree, sheet):
             place = next((p.resolve() for p in places if p.exists()), None)
             if place is None and split != 'test':
                 line = f'{yaml}: {split}: {shown(entry)}, which is not there'
-                raise InputError(f'{line}; mend the path, relative to {yaml.parent}')
+                raise InputError(f'{line}; fix the path, relative to {yaml.parent}')
             if place is None:
                 continue
             listed = place.suffix == '.txt' and {

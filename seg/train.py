@@ -21,10 +21,11 @@ from seg import metrics, report
 from seg.check import class_weights
 from seg.classes import indices_to_colours
 from seg.encoders import encoder_layers
-from seg.files import InputError, whole_file
+from seg.files import InputError, counted, whole_file
 from seg.losses import compile_model, make_loss, one_hot
 from seg.modelfile import ModelCheckpoint, at_any_size, load_weights, plain_network, save_model
 from seg.predict import Job, paint
+from seg.progress import Count, clear, draw, duration, say
 from seg.runs import BEST, STATE, damaged, keep, publish, read_progress, write_settings
 from seg.settings import Settings, read_settings
 from seg.sizes import resize
@@ -93,11 +94,11 @@ def fit(model, stream, val_pairs, settings, run, balance=None, budget=None):
     if epoch and Settings(**read_settings(run / 'settings.json')).epochs < settings.epochs:
         write_settings(run, settings)  # now that its state is read
     if epoch >= (budget.epochs if budget else settings.epochs):
-        print(f'{run} has done its {epoch} epochs')
+        print(f'{run} has finished {"all " * (epoch > 1)}{counted(epoch, "epoch")}')
         return publish(run, settings)
     # The average comes first: the others see it.
     board = Board(run, validation, state.history)
-    callbacks = [*average, validation, guard, best, board, state]
+    callbacks = [*average, validation, guard, best, Progress(settings, best, budget), board, state]
     guard.budget, guard.validation, guard.history = budget, validation, state.history
     clock, sizes, steps = budget or settings, {logits: None}, settings.steps
     if epoch < settings.grow * clock.epochs:  # a copy learns from small pictures first
@@ -109,7 +110,7 @@ def fit(model, stream, val_pairs, settings, run, balance=None, budget=None):
     if budget:
         budget.measure({n: stream.batches(0, size) for n, size in sizes.items()}, validation)
         budget.tell(run)
-        callbacks, steps = [*callbacks, budget, budget.bar], 10**9
+        callbacks, steps = [*callbacks, budget], 10**9
     try:
         with guard:
             for network, size in sizes.items():
@@ -117,7 +118,7 @@ def fit(model, stream, val_pairs, settings, run, balance=None, budget=None):
                 done = budget.steps if budget else epoch * steps
                 batches = stream.batches(done * settings.batch_size, size)
                 epochs = dict(epochs=end, initial_epoch=epoch, steps_per_epoch=steps)
-                network.fit(batches, shuffle=False, callbacks=callbacks, **epochs)
+                network.fit(batches, shuffle=False, verbose=0, callbacks=callbacks, **epochs)
                 epoch = end
                 if network is not logits:
                     copy_state(network, logits)
@@ -198,9 +199,10 @@ class Validation(keras.callbacks.Callback):
         for i in self.chosen:
             image, label = self.pairs.pairs[i]
             jobs.append(Job(image, partial(read, i), None, label, partial(part, i)))
-        self.counts, self.shown = 0, []
+        self.counts, self.shown, count = 0, [], Count(len(jobs), 'Validating')
         for painted, i in zip(paint(plain, jobs, s), self.chosen):
             self.guard.stop_if_asked()
+            count.add()
             truth = held.pop(i)
             self.counts = self.counts + metrics.confusion(truth, painted.index, self.classes)
             if painted.output is not None:
@@ -220,12 +222,44 @@ class Best(ModelCheckpoint):
 
     def __init__(self, plain, run, settings):
         mode = 'min' if settings.monitor == 'val_loss' else 'max'
-        super().__init__(run / BEST, settings.monitor, verbose=1, save_best_only=True, mode=mode)
-        self.plain, self.run, self.settings = plain, run, settings
+        super().__init__(run / BEST, settings.monitor, save_best_only=True, mode=mode)
+        self.plain, self.run, self.settings, self.kept = plain, run, settings, False
 
     def save(self, path):
         save_model(self.plain, path)
         publish(self.run, self.settings)
+        self.kept = True
+
+
+class Progress(keras.callbacks.Callback):
+    """A line an epoch; where a terminal shows it, also what the running one has done so far."""
+
+    def __init__(self, settings, best, budget):
+        super().__init__()
+        self.settings, self.best, self.budget = settings, best, budget
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self.begun = time.monotonic()
+        self.head = f'Epoch {epoch + 1}/{(self.budget or self.settings).epochs}'
+
+    def on_train_batch_end(self, batch, logs=None):
+        steps = max(self.budget.expected if self.budget else self.settings.steps, batch + 1)
+        left = (time.monotonic() - self.begun) / (batch + 1) * (steps - batch - 1)
+        draw(f'{self.head}, step {batch + 1}/{steps}, {duration(left)} left: {in_words(logs)}')
+
+    def on_epoch_end(self, epoch, logs=None):
+        learned = {name: value for name, value in logs.items() if not name.startswith('val_')}
+        held_out = {name[4:]: value for name, value in logs.items() if name.startswith('val_')}
+        kept, self.best.kept = ', the best so far' * self.best.kept, False
+        line = f'{self.head}: {in_words(learned)}; validation: {in_words(held_out)}{kept}'
+        say(f'{line} ({duration(time.monotonic() - self.begun)})')
+
+
+def in_words(logs):
+    """'loss 0.5123, accuracy 83.1 %, mIoU 41.2 %' of what Keras calls logs."""
+    shares = (('accuracy', 'accuracy'), ('miou', 'mIoU'))
+    shares = [f'{word} {100 * logs[name]:.1f} %' for name, word in shares if name in logs]
+    return ', '.join([f'loss {logs["loss"]:.4f}', *shares])
 
 
 class State(keras.callbacks.Callback):
@@ -282,7 +316,7 @@ class Guard(keras.callbacks.Callback):
     def __init__(self, settings, stream, run, val_images):
         super().__init__()
         self.settings, self.stream, self.run, self.val_images = settings, stream, run, val_images
-        self.interrupted, self.first, self.epoch, self.times = False, None, 0, []
+        self.interrupted, self.first, self.epoch, self.times, self.idle = False, None, 0, [], ''
         self.done, self.ends, self.history, self.budget, self.validation = 0, [], {}, None, None
 
     def __enter__(self):
@@ -290,7 +324,8 @@ class Guard(keras.callbacks.Callback):
             if self.interrupted:
                 os._exit(130)
             self.interrupted = True
-            print('\nCtrl-C: stopping after this step; once more ends at once.', file=sys.stderr)
+            clear()
+            print('Ctrl-C: stopping after this step; once more ends at once.', file=sys.stderr)
 
         self.heard = threading.current_thread() is threading.main_thread()  # others hear no signal
         self.before = self.heard and signal.signal(signal.SIGINT, interrupt)
@@ -313,6 +348,10 @@ class Guard(keras.callbacks.Callback):
             raise InputError(f'{self.run}: stopped after epoch {epoch + 1}: {line}')
         self._stop_if_idle(past[self.settings.monitor], epoch + 1)
 
+    def on_train_end(self, logs=None):
+        if self.idle:  # below the line of its epoch
+            say(self.idle)
+
     def _stop_if_idle(self, values, epoch):
         """End the training early where a share of it, and five minutes, have won nothing; while a
         cosine still has much of its rate, that says nothing."""
@@ -325,11 +364,9 @@ class Guard(keras.callbacks.Callback):
             return
         begin = self.ends[max(len(self.ends) - 1 - epoch + won, 0)]
         if epoch < clock.epochs and self.ends[-1] - begin >= IDLE:
-            line = (
-                f'{s.monitor} has not risen' if s.monitor == 'val_miou' else 'val_loss has not sunk'
-            )
+            line = 'val mIoU has not risen' if s.monitor == 'val_miou' else 'val loss has not sunk'
             line = f'Stopped after epoch {epoch} of {clock.epochs}: {line} by a thousandth in'
-            print(f'\n{line} {epoch - won} epochs; --patience 0 goes on all the same')
+            self.idle = f'{line} {epoch - won} epochs; --patience 0 goes on all the same'
             if self.budget:
                 self.budget.epochs = epoch
             self.model.stop_training = True
@@ -353,11 +390,11 @@ class Guard(keras.callbacks.Callback):
         s = self.settings
         # Scoring an image takes about a third of training on it: no backward pass.
         seconds = step * (s.steps + self.val_images / s.batch_size / 3) * (s.epochs - self.epoch)
-        line = f'The whole run takes about {duration(seconds)} on this machine'
+        line = f'The whole run takes about {duration(max(seconds, 1))} on this machine'
         if seconds >= 3600 and s.filters > 16:
             less = duration(seconds * 20 / s.filters)
             line += f'; to shorten it: --preset fast, --filters 16 ({less} or less), or a GPU'
-        print(f'\n{line} ({step:.2f} s a step).')
+        say(f'{line} ({step:.2f} s a step).')
 
     def _stop(self, what):
         best, kept = self.run / BEST, 'No epoch was finished.'
@@ -369,14 +406,6 @@ class Guard(keras.callbacks.Callback):
     def stop_if_asked(self):
         if self.interrupted:
             raise Interrupted
-
-
-def duration(seconds):
-    """'40 s', '12 min' or '3 h 20 min'."""
-    minutes = round(seconds / 60)
-    if seconds < 90:
-        return f'{seconds:.0f} s'
-    return f'{minutes} min' if minutes < 60 else f'{minutes // 60} h {minutes % 60} min'
 
 
 class Board(keras.callbacks.TensorBoard):
@@ -403,7 +432,7 @@ class Board(keras.callbacks.TensorBoard):
             losses = [*self.history.get('val_loss', []), logs['val_loss']]
             for line in metrics.warnings(counts, classes, losses):
                 if line not in self.said:
-                    print(f'\nNote: {line}')
+                    say(f'Note: {line}')
                 self.said.add(line)
         self._train_writer.flush()  # a killed run has its last epoch's points, too
         self._val_writer.flush()

@@ -319,7 +319,7 @@ WARNED = {
     'labels alike': (alike, FIVE, ['nearly equal', '0.png', '2.png']),
     'in two splits': (duplicate, FIVE, ['in two splits', 'train/0.png', 'val/4.bmp']),
     'late class': (late, FIVE, ['only outside the training', '天空']),
-    'absent class': (write_set, numbered_classes(6), ['never occur', 'class 5']),
+    'absent class': (write_set, numbered_classes(6), ['1 of 6 classes is unused', 'class 5']),
     'one class takes all': (outnumbered, TWO_CLASSES, ['Background', '99.9']),
     'JPEG that kept its values': (
         drawn(lambda i: Image.new('L', (64, 48), 0 if i else 255), name='{}.jpg'),

@@ -105,7 +105,7 @@ def test_the_file_and_the_table(net, pool, capsys, options):
     assert [row['rank'] for row in rows] == ['1', '2', '3', '4']
     assert rows[0]['picture'] == str(pool / '4.png')  # 5 is the same and comes later
     assert str(pool / '5.png') not in [row['picture'] for row in rows]
-    assert 'Label these 4 of 6' in out
+    assert 'label these 4 of 6' in out
     for row in rows:
         assert f'{row["score"]:>8}  {row["picture"]}\n' in out
         image = np.asarray(Image.open(row['picture'])) / np.float32(255)
@@ -130,4 +130,4 @@ def test_the_verb(net, pool, capsys):
     )
     assert status == 0 and 'pool/4.png' in out and len(chosen()) == 1
     assert 'nowhere' in refused(capsys, 'next', 'nowhere', '--model', 'm.keras')
-    assert 'pictures' in refused(capsys, 'next')
+    assert 'PICTURE' in refused(capsys, 'next')

@@ -209,7 +209,7 @@ def test_verified_folders_are_completed(folder, server):
 def test_cut_off_then_called_again(folder, server, mode):
     server.mode = mode
     half = f'{len(server.body) // 2} bytes, expected {len(server.body)}'
-    refused(folder, server, 'cut off', 'call again', half if mode == 'cut' else '')
+    refused(folder, server, 'cut off', 'try again', half if mode == 'cut' else '')
     server.mode = 'length'
     get(folder, server)
     assert tree(folder) == COMPLETE
@@ -218,13 +218,13 @@ def test_cut_off_then_called_again(folder, server, mode):
 def test_stalled(folder, server, monkeypatch):
     monkeypatch.setattr(download, 'TIMEOUT', 0.2)
     server.mode = 'stall'
-    refused(folder, server, 'timed out', 'call again')
+    refused(folder, server, 'timed out', 'try again')
 
 
 @pytest.mark.parametrize('status', [404, 500])
 def test_status(folder, server, status):
     server.mode = status
-    refused(folder, server, str(status), server.url, 'call again')
+    refused(folder, server, str(status), server.url, 'try again')
 
 
 def test_no_network(folder, server):
@@ -236,12 +236,12 @@ def test_no_network(folder, server):
 def test_endless_answer(folder, server, monkeypatch):
     monkeypatch.setattr(download, 'MAX_BYTES', 1000)
     server.mode = 'close'
-    refused(folder, server, '1000 bytes', 'call again')
+    refused(folder, server, '1000 bytes', 'try again')
 
 
 def test_not_a_zip(folder, server):
     server.body = b'<html>Please log in</html>'
-    refused(folder, server, 'archive', 'call again')
+    refused(folder, server, 'archive', 'try again')
 
 
 @pytest.mark.parametrize('change', ['changed', 'missing', 'extra'])
@@ -316,7 +316,7 @@ def test_damaged_member(folder, server):
     body = bytearray(server.body)
     body[body.index(DATA['val/a.png'][100:200]) + 5] ^= 1
     server.body = bytes(body)
-    refused(folder, server, 'damaged', 'call again')
+    refused(folder, server, 'damaged', 'try again')
 
 
 def test_wrong_data_is_left(folder, server):

@@ -219,7 +219,7 @@ def test_transfer_trains_freezes_and_is_taken_over(drawn, tmp_path, monkeypatch,
     assert len(encoder_layers(frozen)) > 50
     write_set(tmp_path / 'five')
     assert program.main([*train, 'five', '--steps', '1', '--weights', 'm.hdf5']) == 0
-    line = 'm.hdf5: all taken over but its head, which is for 13 other classes'
+    line = 'Weights of m.hdf5: all but the last layer, which is for 13 other classes'
     assert line in capsys.readouterr().out
 
 
@@ -231,11 +231,11 @@ def test_a_trained_model_is_taken_over_without_its_head(tmp_path, capsys):
     for a, b in zip(one.weights, same.weights):
         np.testing.assert_array_equal(a, b)
     other = unet(tmp_path / 'm.hdf5', (16, 16, 1), 5, 1)
-    assert 'all taken over but its head, which is for 3 other classes' in capsys.readouterr().out
+    assert 'all but the last layer, which is for 3 other classes' in capsys.readouterr().out
     for a, b in zip(one.weights[1:-2], other.weights[1:-2]):
         np.testing.assert_array_equal(a, b)
     kernels = [model.get_layer('down1_conv1').get_weights()[0] for model in (one, other)]
     np.testing.assert_allclose(kernels[0].sum(2, keepdims=True), kernels[1], atol=1e-6)
-    with pytest.raises(InputError, match='do not fit; other filters or encoder'):
+    with pytest.raises(InputError, match='do not fit this network'):
         unet(tmp_path / 'm.hdf5', (16, 16, 3), 3, 2)
     assert load_model(tmp_path / 'm.hdf5').about.classes.names == numbered_classes(3).names

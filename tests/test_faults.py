@@ -99,7 +99,7 @@ def test_validation_in_training_is_evaluate_to_the_last_digit(flags, capsys):
     train = ['--filters', '4', '--epochs', '2', '--steps', '20', '--monitor', 'val_miou']
     assert run(capsys, 'train', *own, *flags, *train)[0] == 0
     (folder,) = Path('log').iterdir()
-    assert run(capsys, 'evaluate', *own, *flags)[0] == 0
+    assert run(capsys, 'evaluate', *own)[0] == 0
     scores = json.loads(Path('scores.json').read_text())
     past = history(folder)
     assert scores['miou'] == max(past['val_miou']) and scores['split'] == 'val'
@@ -367,7 +367,7 @@ def test_what_belongs_to_another_run_or_to_the_user_stays(drawn, capsys):
     (folder,) = Path('log').iterdir()
     held = {p.name: p.read_bytes() for p in folder.glob('*.*') if p.is_file()}
     assert 'in the folder of a run' in refused(capsys, *flags, '--model', folder / 'best.hdf5')
-    assert 'in no folder' in refused(capsys, *flags, '--model', 'no/where.hdf5')
+    assert 'its folder is missing' in refused(capsys, *flags, '--model', 'no/where.hdf5')
     settings = folder / 'settings.json'
     model = ['--data', drawn, '--model', 'm.hdf5']
     assert 'did not write' in refused(capsys, 'evaluate', *model, '--scores', settings)

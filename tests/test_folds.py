@@ -237,7 +237,7 @@ def test_one_fold_alone_is_that_of_the_whole(done, here, capsys):
     status, out, _ = run(capsys, 'train', 'data', *FOLDS, '--fold', '2')
     (folder,) = Path('log').iterdir()
     assert status == 0 and [p.name for p in folder.glob('fold*')] == ['fold2']
-    assert 'to be done: 1, 3' in out and not (folder / 'scores.json').exists()
+    assert 'Still to be trained: fold 1, 3' in out and not (folder / 'scores.json').exists()
     there = here / done / 'fold2'
     for mine, theirs in zip(
         weights_of(folder / 'fold2/best.hdf5'), weights_of(there / 'best.hdf5')
@@ -247,7 +247,7 @@ def test_one_fold_alone_is_that_of_the_whole(done, here, capsys):
     for i in (1, 3):  # the others, from other machines
         shutil.copytree(here / done / f'fold{i}', folder / f'fold{i}')
     status, out, _ = run(capsys, 'train', '--resume')
-    assert status == 0 and 'Fold 2 of 3 is done' in out
+    assert status == 0 and 'Fold 2 of 3 has been trained already' in out
     found, whole = (json.loads((f / 'scores.json').read_text()) for f in (folder, here / done))
     assert found['confusion'] == whole['confusion']
 

@@ -326,13 +326,18 @@ def test_guard_names_a_single_class():
     counts = np.array([[600, 0, 0], [300, 0, 0], [99, 0, 1]])
     first, second = warnings(counts, TABLE, FALLING)
     assert first.startswith('road takes 99.9 % of the predicted pixels') and 'causes' in first
-    assert second.startswith('天空 30.0 % of the truth never predicted') and 'causes' in second
+    assert (
+        second.startswith('Never predicted: 天空 (30.0 % of the labelled pixels)')
+        and 'causes' in second
+    )
 
 
 def test_guard_names_a_class_that_is_never_predicted():
     counts = np.array([[600, 40, 0], [30, 300, 0], [15, 15, 0]])
     (line,) = warnings(counts, TABLE)
-    assert line.startswith('tree 3.0 % of the truth') and '\n' not in line
+    assert (
+        line.startswith('Never predicted: tree (3.0 % of the labelled pixels)') and '\n' not in line
+    )
     counts[2] = (5, 4, 0)  # below 1 %
     assert warnings(counts, TABLE) == []
 

@@ -111,7 +111,7 @@ def test_load_model_names_what_is_no_model(tmp_path):
     (tmp_path / 'm.hdf5').write_text('hello')
     with pytest.raises(InputError, match='could not open'):
         load_model(tmp_path / 'm.hdf5')
-    with pytest.raises(InputError, match='no such model'):
+    with pytest.raises(InputError, match='expected a trained model'):
         load_model(tmp_path / 'other.hdf5')
 
 

@@ -1,5 +1,6 @@
 """Pictures in, masks and scores out, through a small true model."""
 
+import re
 import tracemalloc
 
 import keras
@@ -7,6 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+import seg
 from model import unet
 from seg import predict
 from seg.classes import CAMVID, TWO_CLASSES
@@ -124,10 +126,16 @@ def test_masks_written_score_as_the_model_does(model, pairs, tmp_path):
     assert (tmp_path / 'report.html').read_text('utf-8').count('<img') == 16
 
 
-def test_evaluate_names_what_does_not_fit(model, pairs):
+def test_evaluate_names_what_does_not_fit(model, pairs, monkeypatch):
+    """And scores the others."""
+    wrong = r'1.jpg: 48x64 pixels, but its label .*60x100'
+    expected, _ = evaluate(model, [pairs[i] for i in (0, 2, 3)])
     pairs[1] = pairs[1][0], pairs[3][1]
-    with pytest.raises(InputError, match=r'1.jpg: 48x64 pixels, but its label .*60x100'):
-        evaluate(model, pairs)
+    monkeypatch.setattr(seg, 'skipped', [])
+    assert (evaluate(model, pairs)[0] == expected).all()
+    assert len(seg.skipped) == 1 and re.search(wrong, seg.skipped[0])
+    with pytest.raises(InputError, match=wrong):
+        evaluate(model, pairs[1:2])
 
 
 def test_one_channel_in_and_out(tmp_path):

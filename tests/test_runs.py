@@ -265,7 +265,7 @@ def test_where_its_own_has_gone_the_next_epoch_is_the_best(done, capsys, monkeyp
     (done / 'best.hdf5').unlink()
     old = Path('camvid.hdf5').read_bytes()
     line = refused(capsys, '--resume')  # all epochs are done
-    assert f'{done}/best.hdf5: has gone' in line and Path('camvid.hdf5').read_bytes() == old
+    assert f'{done}/best.hdf5: it is gone' in line and Path('camvid.hdf5').read_bytes() == old
     status, out, _ = run(capsys, '--resume', '--epochs', '2')
     assert status == 0 and program.SHIPPED.name not in out and (done / 'best.hdf5').exists()
 
@@ -331,7 +331,7 @@ def test_no_masks_into_folders_that_are_read(output, done, capsys):
     before, tree = held('data', 'other'), sorted(Path('data').rglob('*'))
     photo = touch(Path('photos'), 'photo.jpg') / 'photo.jpg'
     Image.new('RGB', (64, 48)).save(photo)
-    fresh, again = ['--data', 'data', *TINY], ['predict', photo, '--data', 'data']
+    fresh, again = ['--data', 'data', *TINY], ['predict', photo]
     for argv in (fresh, again):
         logs = sorted(Path('log').iterdir())
         line = refused(capsys, *argv, '--output', output)
@@ -367,7 +367,7 @@ def test_masks_in_camvid_that_are_somebodys_stay(drawn, capsys):
     Path('CamVid/testpred/test_0001.png').write_text('mine')
     status, out, _ = run(capsys, *TINY)
     (folder,) = Path('log').iterdir()
-    assert status == 0 and 'Note: no copy of the masks' in out and f'Masks: {folder}/masks/' in out
+    assert status == 0 and 'Note: no copy of the masks' in out and f'to {folder}/masks/' in out
     assert Path('CamVid/testpred/test_0001.png').read_text() == 'mine'
     assert len(list((folder / 'masks').glob('*.png'))) == 3
 
