@@ -43,7 +43,7 @@ VERBS = {  # name: (what it does, the settings that it takes, whether it begins 
     'evaluate': ('score a model, or masks of any program', [*SCORED, *TILES], False),
     'next': ('choose which pictures to label next', TILES, False),
     'export': (
-        'write a model as ONNX, LiteRT or SavedModel, once it gives what Keras gives',
+        'write a model as ONNX, LiteRT, SavedModel or a web page, once it gives what Keras gives',
         [name for name in JUDGED if name != 'size'],
         False,
     ),
@@ -98,6 +98,9 @@ OWN = {  # of one verb alone
         '--int8': SWITCH
         | dict(help='smaller, calibrated on training pictures; tells the mIoU that it loses'),
         '--output': dict(metavar='FILE', help="default the model's name, in this folder"),
+        '--title': dict(metavar='TEXT', help="web: the page's heading (default the model's name)"),
+        '--runtime': dict(metavar='FILE')
+        | dict(help='web: what `npm pack onnxruntime-web` wrote (default npm fetches it once)'),
     },
     'check': FOLDER
     | {

@@ -1,4 +1,4 @@
-"""Exports: a model as ONNX, LiteRT or SavedModel, written, run, and compared with Keras.
+"""Exports: a model as ONNX, LiteRT, SavedModel or a page, written, run, and compared with Keras.
 
     python main.py export camvid.hdf5 --to onnx [--size HxW | free] [--int8]
 
@@ -39,6 +39,7 @@ from seg.scenes import draw_scene
 from seg.sizes import STEP, SizeRule
 from seg.sources import find_pictures
 from seg.tiles import extent
+from seg.web import open_web, to_web
 
 TOLERANCE, ALIKE = 1e-3, 0.9995  # largest difference of probabilities, pixels of the same class
 COMPARED, CALIBRATED = 4, 64  # pictures
@@ -47,8 +48,8 @@ MOST_LOST = 1.0  # points of mIoU by int8, above which a line warns
 OPSET = 17  # of ONNX, known to all that runs it since 2022
 # suffix: of the file; write: function(model, path, size, pictures), see to_onnx; open: function(
 # path, network) -> seg.exported.Exported, or None of what nothing here runs; int8: whether it can;
-# output: what the file calls the probabilities.
-Kind = namedtuple('Kind', 'suffix write open int8 output')
+# output: what the file calls the probabilities; own: what else `write` takes by name.
+Kind = namedtuple('Kind', 'suffix write open int8 output own', defaults=[()])
 
 
 def describe(model):
@@ -211,6 +212,7 @@ EXPORTS = {
     'onnx': Kind('.onnx', to_onnx, open_onnx, True, 'probabilities'),
     'litert': Kind('.tflite', to_litert, open_litert, True, 'output_0'),
     'savedmodel': Kind('_savedmodel', to_savedmodel, open_savedmodel, False, 'output_0'),
+    'web': Kind('.html', to_web, open_web, True, 'probabilities', ('title', 'runtime')),
 }
 
 
@@ -224,6 +226,10 @@ def export(model, path, settings, flags):
     if int8 and not kind.int8:
         able = ' or '.join(f'--to {name}' for name, other in EXPORTS.items() if other.int8)
         raise InputError(f'--int8: expected {able}, found --to {flags["to"]}')
+    own = {name: flags[name] for name in ('title', 'runtime') if name in flags}
+    if own and not kind.own:
+        raise InputError(f'--{[*own][0]}: expected --to web, found --to {flags["to"]}')
+    own = ({'title': name_of(path)} if kind.own else {}) | own
     target = _target(settings.output, f'{name_of(path)}{"-int8" * int8}{kind.suffix}', kind)
     about = target.with_name(f'{target.name}.json')
     check_target(target, partial(_is_ours, about=about))
@@ -237,7 +243,7 @@ def export(model, path, settings, flags):
     is_file = kind.suffix[0] == '.'
     with whole_file(target, replace=True) if is_file else whole_folder(target) as beside:
         try:
-            kind.write(network, beside, None, calibrating)
+            kind.write(network, beside, None, calibrating, **own)
             opened = kind.open and kind.open(beside, network)
             gap, alike = compare(network, opened, pictures) if opened else (0, 1)
         except (InputError, OSError):

@@ -92,7 +92,7 @@ FOLDS = number(int, 2, 20)
 MODEL = file_name('.hdf5', '.h5', '.keras')
 LOSSES = ('categorical_crossentropy', 'binary_crossentropy', 'mse', 'rmse', 'focal', 'dice')
 ENCODERS = ('none', 'efficientnet-lite0', 'efficientnet-lite2', 'efficientnetv2b0', 'mobilenetv2')
-EXPORTS = ('onnx', 'litert', 'savedmodel')
+EXPORTS = ('onnx', 'litert', 'savedmodel', 'web')
 GROUPS = dict(data='data (only read)', filters='network', loss='training')  # by their first field
 GROUPS |= dict(model='the trained model', output='masks')
 

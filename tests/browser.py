@@ -1,11 +1,14 @@
 """Headless Chromium for the tests of pages."""
 
+import base64
 import json
 import os
 import select
 import shutil
 import subprocess
 import time
+
+import numpy as np
 
 CHROMIUM = next(
     filter(None, map(shutil.which, ('chromium', 'chromium-browser', 'google-chrome'))), None
@@ -121,6 +124,24 @@ class Browser:
         while not (self.js(holds) if isinstance(holds, str) else holds()):
             assert time.monotonic() < end, (holds, self.js('document.body.innerText'))
             time.sleep(0.02)
+
+    def choose(self, file):
+        """Choose a file on the page of `export --to web`; the mask, uint8 (H, W), once it is there,
+        None where the page says what is wrong."""
+        root = self('DOM.getDocument')['root']['nodeId']
+        node = self('DOM.querySelector', nodeId=root, selector='#file')['nodeId']
+        self.js("said = ['loading']")
+        self('DOM.setFileInputFiles', files=[str(file)], nodeId=node)
+        self.until("!['loading', 'working', 'tiles'].includes(said[0])")
+        return self.mask() if self.js("said[0] == 'done'") else None
+
+    def mask(self):
+        """The mask that the page shows."""
+        shape = self.js('[shown.height, shown.width]')
+        text = self.js("""(() => { let text = ''
+            for (const c of shown.index) text += String.fromCharCode(c)
+            return btoa(text) })()""")
+        return np.frombuffer(base64.b64decode(text), np.uint8).reshape(shape)
 
     def faults(self):
         """What the page has logged since it was opened, and its exceptions."""

@@ -18,7 +18,9 @@ import tempfile
 from pathlib import Path
 
 from seg.classes import to_hex
+from seg.exported import open_onnx
 from seg.files import MARK, InputError, make_folder, whole_file
+from seg.modelfile import About
 from seg.tiles import plan
 
 VERSION = '1.30.0'
@@ -35,35 +37,37 @@ RUNTIME = {
 TILE, OVERLAP = 768, 256  # pixels a side at most: a browser gives less memory than a machine has
 
 
-def to_web(model, path, size=None, pictures=(), runtime=None):
+def to_web(model, path, size=None, pictures=(), title='', runtime=None):
     """Write a model as one HTML page; arguments as of export.to_onnx.
 
-    runtime: the .tgz of onnxruntime-web, else npm fetches it.
+    title: its heading, by default the name of the file; runtime: the .tgz of onnxruntime-web, else
+    npm fetches it.
     Raises: InputError for a network of other pictures than browsers give, and without the runtime.
     """
     from jinja2 import Environment, StrictUndefined
 
     from seg.export import at_size, describe, to_onnx
 
-    about = model.about
-    channels = model.input_shape[-1]
-    if about.intensity or channels not in (1, 3):
-        found = 'more' if about.intensity else f'{channels} bands'
+    network = at_size(model, size)
+    known = describe(network)
+    if known['intensity'] or known['channels'] not in (1, 3):
+        found = 'more' if known['intensity'] else f'{known["channels"]} bands'
         wanted = 'a network of grey or colour pictures of 8 bits, which browsers open'
         raise InputError(f'--to web: expected {wanted}, found one of {found}; take --to onnx')
-    packed = runtime_files(runtime)
-    with tempfile.TemporaryDirectory() as folder:
-        to_onnx(model, file := Path(folder) / 'network.onnx', size, pictures)
-        packed['network'] = file.read_bytes()
-    known = describe(at_size(model, size))
     if not known['size']['height']:
-        (tile, _), overlap = plan(model)
+        (tile, _), overlap = plan(network)
         known |= {'tile': min(tile, TILE), 'overlap': min(overlap, OVERLAP)}
+    packed = runtime_files(runtime)
+    # A page may go to anybody: without the paths of the pictures that its network has learned from.
+    network.about = About(network.about.classes, network.about.rule)
+    with tempfile.TemporaryDirectory() as folder:
+        to_onnx(network, file := Path(folder) / 'network.onnx', None, pictures)
+        packed['network'] = file.read_bytes()
     here, pages = Path(__file__).parent, Environment(autoescape=True, undefined=StrictUndefined)
     pages.trim_blocks, pages.filters['hex'] = True, to_hex
     pages.policies['json.dumps_kwargs'] = {'ensure_ascii': False}
     page = pages.from_string((here / 'page.html').read_text('utf-8')).render(
-        about=known | {'name': Path(path).stem, 'version': VERSION},
+        about=known | {'name': title or Path(path).stem, 'version': VERSION},
         words=json.loads((here / 'words.json').read_text('utf-8')),
         packed={name: _packed(content) for name, content in packed.items()},
         engine=(here / 'engine.js').read_text('utf-8'),
@@ -72,10 +76,13 @@ def to_web(model, path, size=None, pictures=(), runtime=None):
     Path(path).write_text(page, 'utf-8')
 
 
-def network_of(page):
-    """The ONNX file, as bytes, inside a page that `to_web` wrote."""
-    _, _, after = Path(page).read_text('utf-8').partition('id="network">')
-    return gzip.decompress(base64.b64decode(after.partition('<')[0]))
+def open_web(path, like=None):
+    """The seg.exported.Exported of the network inside a page that `to_web` wrote."""
+    _, _, after = Path(path).read_text('utf-8').partition('id="network">')
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / 'network.onnx'
+        file.write_bytes(gzip.decompress(base64.b64decode(after.partition('<')[0])))
+        return open_onnx(file)
 
 
 def _packed(content):

@@ -4,13 +4,13 @@
 const $ = (id) => document.getElementById(id);
 const { about, words } = JSON.parse($('facts').textContent);
 const MOST = 2 ** 26; // pixels of a picture, as of the program's
-const photo = $('photo').getContext('2d', { willReadFrequently: true });
+const photo = $('photo').getContext('2d');
 const mask = $('mask').getContext('2d');
 let language = navigator.language.startsWith('zh') ? 'zh' : 'en';
 let said = ['loading']; // a key of words, and what stands in it
 let shown = null; // {name, width, height, index, counts} of the picture that is painted
 let latest = 0; // the number of the last picture
-let answers = {}; // what waits for the worker, by number
+let settle = () => {}; // takes the worker's answer to it
 let worker;
 
 // ---------------------------------------------------------------- words
@@ -23,6 +23,7 @@ function tell(key, values, wrong = false) {
   said = [key, values];
   $('status').textContent = say(...said);
   $('status').classList.toggle('wrong', wrong);
+  $('status').classList.toggle('busy', ['working', 'tiles'].includes(key));
 }
 
 function speak() {
@@ -30,7 +31,7 @@ function speak() {
   for (const e of document.querySelectorAll('[data-word]')) e.textContent = say(e.dataset.word);
   const { height, width } = about.size;
   const size = height ? say('input', { size: `${width} × ${height}` }) : say('free');
-  $('about').textContent = `${size} ${say('licence', about)}`;
+  $('about').textContent = `${size}${language === 'zh' ? '' : ' '}${say('licence', about)}`;
   $('language').textContent = language === 'zh' ? 'English' : '中文';
   $('status').textContent = say(...said);
 }
@@ -58,8 +59,7 @@ async function start() {
     worker.postMessage({ about, wasm, glue, network }, [wasm, glue, network]);
   });
   worker.onmessage = ({ data }) => {
-    if (data.all && data.number === latest) tell('tiles', data);
-    if (!data.all) answers[data.number]?.(data);
+    if (data.number === latest) data.all ? tell('tiles', data) : settle(data);
   };
 }
 
@@ -71,22 +71,32 @@ async function paint(source, width, height, name) {
     tell('tooLarge', { name, width, height, most: Math.round(MOST / 1e6) }, true);
     return false;
   }
-  for (const old of Object.values(answers)) old({});
+  settle({}); // nobody waits for the picture before
   const number = ++latest;
   const still = document.createElement('canvas');
   [still.width, still.height] = [width, height];
-  const context = still.getContext('2d', { willReadFrequently: true });
-  context.drawImage(source, 0, 0);
-  const { data } = context.getImageData(0, 0, width, height);
+  let data;
+  try {
+    const context = still.getContext('2d', { willReadFrequently: true });
+    context.drawImage(source, 0, 0);
+    ({ data } = context.getImageData(0, 0, width, height));
+  } catch (error) { // no memory for it
+    tell('failed', { name, why: error.message }, true);
+    return false;
+  }
   const live = camera();
   if (!live) draw(still);
-  if (!(await started)) return false;
-  if (!live && number === latest) tell('working');
+  const fault = await started;
+  if (fault) {
+    tell('noStart', { why: fault }, true);
+    return false;
+  }
+  if (number !== latest) return false;
+  if (!live) tell('working');
   const answer = await new Promise((done) => {
-    answers[number] = done;
+    settle = done;
     worker.postMessage({ number, rgba: data, size: [height, width] }, [data.buffer]);
   });
-  delete answers[number];
   if (answer.error) tell('failed', { name, why: answer.error }, true);
   if (!answer.index || number !== latest) return false;
   if (live) draw(still);
@@ -132,6 +142,7 @@ function colour() {
 async function openFile(file, name = file?.name) {
   stopCamera();
   if (!file) return tell('noFile', {}, true);
+  const asked = ++latest;
   let bitmap;
   try {
     const how = { imageOrientation: 'from-image', colorSpaceConversion: 'none' }; // as Pillow
@@ -139,7 +150,7 @@ async function openFile(file, name = file?.name) {
   } catch {
     return tell('noPicture', { name }, true);
   }
-  await paint(bitmap, bitmap.width, bitmap.height, name);
+  if (asked === latest) await paint(bitmap, bitmap.width, bitmap.height, name);
   bitmap.close();
 }
 
@@ -281,7 +292,7 @@ $('view').onpointermove = ({ offsetX, offsetY }) => {
 $('view').onpointerleave = () => ($('here').textContent = '');
 
 speak();
-const started = start().then(
-  () => tell('ready') ?? true,
-  (why) => tell('noStart', { why: why?.message ?? why }, true) ?? false,
+const started = start().then( // '', or why not
+  () => tell('ready') ?? '',
+  (why) => tell('noStart', { why: why?.message ?? why }, true) ?? String(why?.message ?? why),
 );
