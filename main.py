@@ -18,7 +18,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent))  # `python -P` leaves it out
 from seg import cli
-from seg.files import check_target, locked
+from seg.files import InputError, check_target, locked
 from seg.progress import say
 from seg.runs import BEST, check_data, check_place, new_run, tell_best, tell_rivals
 from seg.settings import ROOT, Settings, versions
@@ -192,6 +192,8 @@ def check(settings, flags, run):
 def preview(settings, flags, run):
     from seg.check import load_fit
 
+    if 'batch_size' in flags and 'batches' not in flags:
+        raise InputError('--batch-size changes nothing without --batches')
     check_target(flags['page'])
     data = load_fit(settings, 'train')
     cli.quiet_tensorflow()

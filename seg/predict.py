@@ -28,6 +28,7 @@ from seg.suspects import LOOK, Suspects
 from seg.tiles import Canvas, OnDisk, plan
 from seg.tree import header_size
 
+CURVES = 'curves.png'  # of a run
 LARGE = 1 << 20  # pixels of a pass; larger ones go one after the other
 # A picture to paint: file; read: -> image; truth: -> label (H, W), or None; label: its file; each:
 # function(rows, columns, probabilities (h, w, n)) of the parts of one painted in tiles, or None
@@ -286,7 +287,7 @@ def paint_and_score(model, data, folder, settings):
     jobs = look.watch(jobs_of(model, pairs, data.formats))
     run(model, jobs, [masks, score, look], settings)
     history = read_progress(folder)['history']
-    report.to_png(report.curves_figure(history), folder / 'curves.png')
+    report.to_png(report.curves_figure(history), folder / CURVES)
     about = dict(split=split, images=score.images, of=str(folder / BEST), flip=settings.flip)
     target = folder / 'scores.json'
     _conclude(score.counts, data.classes, about, target, page, look, settings, history)
@@ -454,4 +455,5 @@ def _conclude(counts, classes, about, path, page, look, settings=None, history=N
         plan = path.parent / PLAN if settings else None  # of a run
         plan = read_json(plan).get('plan', ()) if plan and plan.is_file() else ()
         page.write(counts, shown, versions(), history, about['split'], lines, plan, entries)
-    print('Wrote ' + ' and '.join(map(str, [path, *([page.path] if page else [])])))
+    written = [path, *([page.path] if page else []), *([path.with_name(CURVES)] if history else [])]
+    print(f'Wrote {", ".join(map(str, written))}')

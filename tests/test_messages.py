@@ -82,6 +82,7 @@ SLIPS = [
     ('check . --preset fast', '--preset: no such flag of check'),
     ('--epochs 3 predict x.png', '--epochs: no such flag of predict; train and sample have it'),
     ('train --no-flip', '--no-flip: no such flag of train; predict, '),
+    ('preview --batch-size 4', '--batch-size changes nothing without --batches'),
     ('preview --filters 4', '--filters: no such flag of preview'),
     ('evaluate --size 64x64', '--size: no such flag of evaluate'),
     ('--masks x', '--masks: no such flag of main.py without a verb; evaluate has it'),
@@ -237,7 +238,7 @@ def test_the_model_is_named_and_what_was_written(model, drawn, capsys):
     _, out, _ = run(capsys, 'predict', picture, *model)
     assert named in out and 'Wrote 1 mask to predicted/m/ and predicted/m/overlay/\n' in out
     _, out, _ = run(capsys, 'evaluate', drawn, *model, '--report')
-    assert named in out and 'Wrote scores.json and report.html\n' in out and 'suspects.csv' in out
+    assert named in out and 'Wrote scores.json, report.html\n' in out and 'suspects.csv' in out
     assert named in run(capsys, 'next', drawn / 'test', *model)[1]
     _, out, _ = run(capsys, 'preview', '--data', drawn, '--augment', 'flip')
     assert out.splitlines()[-1].startswith('Wrote preview.png: ') and Path('preview.png').is_file()

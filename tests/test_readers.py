@@ -534,7 +534,7 @@ def test_a_pipe_a_loop_and_a_program_are_no_pictures(tmp_path):
     for name, found in (
         ('pipe', 'a folder, device or pipe'),
         ('folder', 'a folder, device or pipe'),
-        ('loop', 'no such file'),
+        ('loop', 'a symbolic link that leads nowhere'),
         ('ps', 'not a picture'),
     ):
         with pytest.raises(InputError, match=found):

@@ -80,7 +80,7 @@ def test_data_that_changed_are_named(tmp_path):
         content = bytearray(b'3.png' * 100_000)
         content[place] ^= 1
         files[3].write_bytes(content)
-        with pytest.raises(InputError, match=r'begun with \(changed: 3.png\); .*--changed-data'):
+        with pytest.raises(InputError, match=r'it was begun \(changed: 3.png\); .*--changed-data'):
             runs.check_data(tmp_path, Data({'train': train, 'val': val}))
     new = [(p, files[-1]) for p in files[12:19]]
     more = Data({'train': [*train, val[0], *new], 'val': val[2:]})

@@ -127,6 +127,7 @@ def guarded(tmp_path, values, total=12, minute=60, **settings):
             for name, x in logs.items():
                 guard.history.setdefault(name, []).append(x)
             if guard.model.stop_training:
+                guard.on_train_end()
                 return epoch + 1
     return None
 
