@@ -112,6 +112,7 @@ class Settings:
     class_weights: bool = knob(False, bool, 'rare classes count more: 1/ln(1.10 + their share)')
     border_weights: bool = knob(False, bool, 'narrow gaps between objects count more (U-Net paper)')
     batch_size: int = knob(2, COUNT, 'images a step')
+    devices: int = knob(1, number(int, 1, 64), 'GPUs here that share each batch', later=True)
     steps: int = knob(100, STEPS, 'an epoch')
     epochs: int = knob(20, STEPS, 'of so many steps', later=True)
     minutes: float = knob(
@@ -127,7 +128,7 @@ class Settings:
     ema: float = knob(
         0.0, number(float, 0, 0.9999), 'momentum of an average of the weights to keep, as 0.998'
     )
-    bfloat16: bool = knob(False, bool, 'faster with AVX-512 BF16, AMX, GPUs; files stay float32')
+    bfloat16: bool = knob(None, bool, 'default on GPUs from Ampere on; also for AVX-512 BF16, AMX')
     monitor: str = knob('val_loss', ('val_loss', 'val_miou'), 'which epoch is best and kept')
     patience: float = knob(
         0.0, SHARE, 'stop when such a share of the run has won nothing; 0: never'
