@@ -23,7 +23,7 @@ import numpy as np
 import tensorflow as tf
 from PIL import Image
 
-from seg import augment, readers, report
+from seg import augment, hosts, readers, report
 from seg.check import examine
 from seg.classes import NO_CLASS, class_table, indices_to_colours, to_index
 from seg.files import InputError, counted, list_pictures, make_folder
@@ -181,14 +181,23 @@ def _permutation(pass_, n, seed):
 
 
 def train_batches(
-    pairs, batch_size, num_class, augmentation=None, seed=1, start=0, save=None, size=None
+    pairs,
+    batch_size,
+    num_class,
+    augmentation=None,
+    seed=1,
+    start=0,
+    save=None,
+    size=None,
+    share=(0, 1),
 ):
     """Endless tf.data.Dataset of (images float32 (N, H, W, C) in 0..1, one-hot float32).
 
     Every pass over the pairs is a fresh permutation; `start` is the sample to begin with. The pair
     function of `augmentation` draws from (seed, k), its mixing function from (seed, the batch's
     first k). save: also called with (k, image 0..255, label) of each augmented pair. size: to
-    which augmented pairs are shrunk.
+    which augmented pairs are shrunk. share: (r, n), of each batch the n-th part alone whose k is
+    r modulo n; they are mixed among themselves.
     """
     whole, top = (pairs.rule.height, pairs.rule.width), np.iinfo(pairs.dtype).max
 
@@ -218,8 +227,10 @@ def train_batches(
             return augmentation.mix(images, y, (tf.constant(seed, tf.int64), k[0]))
         return images, y
 
-    samples = tf.data.Dataset.counter(start).map(load, tf.data.AUTOTUNE, deterministic=True)
-    batches = samples.batch(batch_size, drop_remainder=True).map(finish, tf.data.AUTOTUNE)
+    place, parts = share
+    numbers = tf.data.Dataset.counter(start + place, parts)
+    samples = numbers.map(load, tf.data.AUTOTUNE, deterministic=True)
+    batches = samples.batch(batch_size // parts, drop_remainder=True).map(finish, tf.data.AUTOTUNE)
     return batches.prefetch(2)
 
 
@@ -234,7 +245,8 @@ class Stream:
 
     def batches(self, start=0, size=None):
         s, how = self.settings, (self.num_class, self.augmentation)
-        return train_batches(self.pairs, s.batch_size, *how, s.seed, start, size=size)
+        share = hosts.rank(), hosts.count()
+        return train_batches(self.pairs, s.batch_size, *how, s.seed, start, size=size, share=share)
 
     def half(self):
         """About half of the pictures' sides, as at_any_size takes them: multiples of 32."""

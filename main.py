@@ -12,15 +12,16 @@ python main.py VERB --help         each verb's own flags
 
 import shlex
 import sys
+from contextlib import nullcontext
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent))  # `python -P` leaves it out
-from seg import cli
+from seg import cli, hosts
 from seg.files import InputError, check_target, locked
 from seg.progress import say
-from seg.runs import BEST, check_data, check_place, new_run, tell_best, tell_rivals
+from seg.runs import BEST, check_data, check_place, fingerprints, new_run, tell_best, tell_rivals
 from seg.settings import ROOT, Settings, versions
 
 AUG_ARGS = dict(rotation_range=0.2, shear_range=0.05, zoom_range=0.05, fill_mode='nearest')
@@ -61,7 +62,7 @@ def planned(settings, flags, data, run):
     """(settings, data, rows of the plan) with what nobody has said decided, see seg/plan.py."""
     if settings.preset != 'auto' or run or 'config' in flags:
         return settings, data, []
-    cli.quiet_tensorflow()
+    cli.quiet_tensorflow(settings.devices)
     from seg.plan import plan
 
     return plan(settings, flags, data)
@@ -74,6 +75,8 @@ def fit_and_paint(settings, data, run, rows):
     check_output(data, settings)
     painted = {*data.splits.get('test', ()), *data.scored()[1]}
     run = fit(settings, data, run, rows, len(painted))
+    if hosts.rank():
+        return
     from model import load_model
 
     paint_and_score(load_model(run / BEST), data, run, settings)
@@ -82,20 +85,23 @@ def fit_and_paint(settings, data, run, rows):
 def fit(settings, data, run, rows=(), after=0):
     """data -> model -> fit; the run's folder, which holds the best model. rows: of the plan; after:
     pictures that are painted then."""
-    if run:
+    first = hosts.rank() == 0  # of several processes that alone writes
+    if run and first:
         print(f'Going on with {run}')
         with locked(run, 'training in it'):
             check_data(run, data, settings.changed_data)
     elif settings.preset == 'best' and not settings.weights:
         wanted = 'best goes on from what fast has learned; name its model with --weights, as'
         print(f'Note: {wanted} weights/camvid-fast.hdf5, or train with --preset transfer')
-    cli.quiet_tensorflow()
-    check_place(settings)
+    cli.quiet_tensorflow(settings.devices)
+    if first:
+        check_place(settings)
     from datapre import Stream, read_pairs
     from model import About, unet
-    from seg import train
+    from seg import devices, train
     from seg.budget import Budget
 
+    place, settings = devices.place(settings)
     num_class = 1 if settings.num_class == 1 else len(data.classes)
     pairs, val_pairs = read_pairs(data, settings.log, settings.border_weights)
     stream = Stream(pairs, settings, num_class)
@@ -104,22 +110,28 @@ def fit(settings, data, run, rows=(), after=0):
     print(f'{count} validation {what} of {size[0]}x{size[1]}, {len(data.classes)} classes')
     size = size if data.rule.fixed else (None, None)
     network = {name: getattr(settings, name) for name in NETWORK}
-    with train.prepared(settings):
+    with train.prepared(settings, place):
         model = unet(None, (*size, data.channels), num_class, classes=data.classes, **network)
-    run = run or new_run(settings, data)
+    if hosts.joined:
+        hosts.same(data.where, repr([fingerprints(data), data.rule, data.intensity]))
+    run = Path(hosts.told_json(str(run or new_run(settings, data)) if first else None))
     begun = run.parent if settings.fold else run
     known = dict(paged=data.paged, run=begun.name, settings=asdict(settings), versions=versions())
     model.about = About(data.classes, data.rule, data.intensity, data.formats, **known)
     weights = train.balanced(data) if settings.class_weights else None
     try:
-        with locked(run, 'training in it'):
-            tell_rivals(run, settings)
+        with locked(run, 'training in it') if first else nullcontext():
+            if first:
+                tell_rivals(run, settings)
             budget = settings.minutes and Budget(settings, len(val_pairs), after, rows)
-            train.fit(model, stream, val_pairs, settings, run, weights, budget)
+            train.fit(model, stream, val_pairs, settings, run, weights, budget, place)
     except train.Interrupted:
         say(f'Stopped. Go on with: python main.py --resume {shlex.quote(str(begun))}')
         raise KeyboardInterrupt from None
-    tell_best(run, settings)
+    if first:
+        tell_best(run, settings)
+    if hosts.joined:
+        hosts.joined.leave()
     return run
 
 

@@ -7,6 +7,7 @@ import keras
 import numpy as np
 
 import seg
+from seg import hosts
 from seg.files import write_json
 from seg.predict import jobs_of, paint
 from seg.runs import PLAN
@@ -28,7 +29,7 @@ def time_of_step(model, batches):
     model.fit(batches, steps_per_epoch=MEASURED, verbose=0, shuffle=False, callbacks=[note])
     for variable, value in zip(variables, before):
         variable.assign(value)
-    return float(np.median(np.diff(times[1:])))
+    return hosts.agreed(float(np.median(np.diff(times[1:]))))
 
 
 class Budget(keras.callbacks.Callback):
@@ -61,7 +62,10 @@ class Budget(keras.callbacks.Callback):
         return self.total - 1.1 * self.validation - min(painting, 0.3 * self.total) - 2
 
     def progress(self):
-        """Which share of the training is over, 0 to 1."""
+        """Which share of the training is over, 0 to 1; of several machines by one clock."""
+        return hosts.agreed(self._progress())
+
+    def _progress(self):
         return min((self.spent() - self.begin) / max(self.end() - self.begin, 1e-3), 1)
 
     def state(self):
@@ -84,8 +88,9 @@ class Budget(keras.callbacks.Callback):
             picture = (time.perf_counter() - begin) / count
             if picture > 0.01 * self.total:  # very large ones
                 break
+        picture = hosts.agreed(picture / hosts.count())  # they share the pictures
         if self.begin is None:
-            self.begin = self.spent()
+            self.begin = hosts.agreed(self.spent())
             self.plan_epochs(picture)
         self.validation = picture * self.chosen
         if self.chosen < self.images:
@@ -129,7 +134,8 @@ class Budget(keras.callbacks.Callback):
     def on_train_batch_begin(self, batch, logs=None):
         if self.settings.schedule == 'constant':
             return
-        done, after = self.progress() / WARM_UP, (self.progress() - WARM_UP) / (1 - WARM_UP)
+        progress = self.progress()
+        done, after = progress / WARM_UP, (progress - WARM_UP) / (1 - WARM_UP)
         share = 0.1 + 0.9 * done if done < 1 else (1 + math.cos(math.pi * after)) / 2
         if keras.backend.backend() == 'jax':  # which trains on copies of the variables
             self.model.jax_state_sync()
@@ -141,5 +147,5 @@ class Budget(keras.callbacks.Callback):
             self.model.stop_training = True  # Keras ends the epoch
 
     def on_epoch_end(self, epoch, logs=None):
-        self.validation = time.perf_counter() - self.last
+        self.validation = hosts.agreed(time.perf_counter() - self.last)
         self.model.stop_training = self.progress() >= 1 or epoch + 1 >= self.epochs

@@ -7,10 +7,11 @@ import os
 import re
 import sys
 import time
+import traceback
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 
 import seg
-from seg import augment, progress, settings
+from seg import augment, devices, hosts, progress, settings
 from seg.files import InputError, counted, nearest_name
 from seg.runs import find_run
 from seg.settings import FIELDS, FLAGS, Settings, file_name
@@ -58,8 +59,14 @@ RUN = {  # of those that begin a run
     ),
 }
 FOLDER = {'folder': dict(nargs='?', metavar='[FOLDER]', help='the data set, as --data FOLDER')}
+HOSTS = {
+    '--hosts': dict(metavar='A,B', help='train on several machines: the same command on each; jax'),
+    '--process': dict(type=settings.number(int, 0, 999), metavar='N')
+    | dict(help='which of --hosts this is, where the names do not tell'),
+}
 OWN = {  # of one verb alone
-    'train': FOLDER,
+    '': HOSTS,
+    'train': FOLDER | HOSTS,
     'preview': FOLDER
     | {
         '--batches': SWITCH | dict(help='draw the first batches of a training instead'),
@@ -317,11 +324,20 @@ def run(argv, presets, verbs, doc):
     seg.started, seg.skipped = time.monotonic(), []
     out, err = Lasting(sys.stdout), Lasting(sys.stderr)
     with redirect_stdout(out), redirect_stderr(err):
-        status = _run(argv, presets, verbs, doc)
+        try:
+            status = _run(argv, presets, verbs, doc)
+        except Exception:
+            if not hosts.joined:
+                raise
+            time.sleep(3)  # where another process has gone, hosts says so and ends this one
+            traceback.print_exc()
+            status = 1
         out.flush()
         if out.lost:
             print(f'main.py: its output could not be written ({out.lost.strerror})', file=err)
         err.flush()
+    if status and hosts.joined:
+        os._exit(status)  # jax would wait for the others
     return status or 2 * bool(out.lost)
 
 
@@ -347,10 +363,15 @@ def _run(argv, presets, verbs, doc):
         said = {'preset', 'config', 'resume', 'steps', 'epochs'} & {*flags}
         if verb in (None, 'train') and not said and {'data', 'images', 'minutes'} & {*flags}:
             flags['preset'] = 'auto'
-        if 'resume' in flags:
+        others, chosen = hosts.find(flags) if verb in (None, 'train') else None, None
+        if others and others.rank:
+            pass  # process 0 says what is to be done
+        elif 'resume' in flags:
             folder, chosen = resume(flags)
         else:
             chosen = settings.resolve(flags, presets)
+        if others:
+            folder, chosen = others.begin(folder, chosen)
         chosen.log.encode()  # TensorFlow writes to names of UTF-8 alone
         return verbs[verb](chosen, flags, folder) or tell_skipped()
     except InputError as e:
@@ -384,20 +405,21 @@ def hushed():
         os.close(nowhere)
 
 
-def quiet_tensorflow():
+def quiet_tensorflow(count=1):
     """Import TensorFlow without its chatter about missing GPUs, which looks like an error, and
-    Keras; InputError where Keras does not start with a user's settings."""
+    Keras; InputError where Keras does not start with a user's settings. count: of devices."""
     os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '2')
     try:
         with hushed():
             import keras
             import tensorflow as tf
 
-            tf.config.list_physical_devices('GPU')
+            devices.prepare(count)
             tf.zeros(1)
     except (ImportError, ValueError) as e:  # of another backend, or of a keras.json
         found = f'KERAS_BACKEND={os.environ["KERAS_BACKEND"]} ({" ".join(str(e).split())[:150]})'
-        raise InputError(f'Keras does not start: {found}; unset it, or fix keras.json') from None
+        fix = 'pip install jax' if "named 'jax'" in str(e) else 'unset it, or fix keras.json'
+        raise InputError(f'Keras does not start: {found}; {fix}') from None
     found = keras.backend.backend()
     if found not in ('tensorflow', 'jax'):
         raise InputError(f'KERAS_BACKEND={found}: expected tensorflow or jax; unset it')

@@ -76,7 +76,7 @@ def in_folds(settings, data, run, one, last=BEST):
     a run cannot go on."""
     if not settings.folds:
         return one(settings, data, run)
-    quiet_tensorflow()
+    quiet_tensorflow(settings.devices)
     check_place(settings)
     if run and run.name == f'fold{settings.fold}':
         run = run.parent

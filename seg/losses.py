@@ -2,6 +2,7 @@
 A loss is a function of (one_hot, output, logits, weights): one-hot (..., n) with n >= 2, the
 activated output, the logits behind it, and what a pixel of each class counts (n,). One channel is
 turned into two before, so that every loss serves it: sigmoid(z) is the second of softmax([0, z]).
+Where devices share a batch its sums go over all of them, see devices.total.
 """
 
 from functools import partial
@@ -10,6 +11,8 @@ import keras
 import numpy as np
 from keras import ops
 
+from seg.devices import replicas, total
+
 W0, SIGMA = 10, 5  # pixels; of the weights in Ronneberger et al., "U-Net", MICCAI 2015
 
 
@@ -17,7 +20,8 @@ def _mean(per_pixel):
     def loss(one_hot, output, logits, weights):
         target, weight = target_and_weight(one_hot, weights)
         values = per_pixel(target, output, logits)
-        return ops.sum(weight * values) / (ops.sum(weight) + 1e-7)
+        value, weight = total([ops.sum(weight * values), ops.sum(weight)])
+        return value / (weight + 1e-7)
 
     return loss
 
@@ -34,7 +38,7 @@ def _softmax_cross_entropy(one_hot, output, logits, weights):
     weight = ops.matmul(one_hot, weights[:, None])
 
     @ops.custom_gradient
-    def total(logits):
+    def value_of(logits):
         probability = ops.softmax(logits)
         # The log of the sum of exponentials, with no limit where a probability underflows.
         logs = ops.max(logits, -1, keepdims=True) - ops.log(ops.max(probability, -1, keepdims=True))
@@ -46,7 +50,8 @@ def _softmax_cross_entropy(one_hot, output, logits, weights):
 
         return value, gradient
 
-    return total(logits) / (ops.sum(weight) + 1e-7)
+    value, counted = total([value_of(logits), ops.sum(weight)])
+    return value / (counted + 1e-7)
 
 
 def _dice(one_hot, output, logits, weights):
@@ -57,6 +62,7 @@ def _dice(one_hot, output, logits, weights):
     share = ops.reshape(ops.matmul(one_hot, counted[:, None]), (1, -1))
     both = counted * ops.sum(one_hot * output, 0)
     either = counted * ops.sum(one_hot, 0) + ops.matmul(share, output)[0]
+    both, either = total([both, either])
     occurs = ops.cast(either > 0, both.dtype)
     dice = occurs * (2 * both + 1) / (either + 1)
     return 1 - ops.sum(dice) / (ops.sum(occurs) + 1e-7)
@@ -160,7 +166,8 @@ def make_loss(name, classes, n, activation, class_weights=None, on_logits=True):
         known = on_logits and activation == wanted
         logits = y_pred if known else _logits_behind(output, activation, wanted)
         weights = weights_of(classes, max(n, 2), class_weights)
-        return loss(*as_two(one_hot, output, logits), weights)
+        # Keras sums those of all devices.
+        return loss(*as_two(one_hot, output, logits), weights) / replicas()
 
     masked.__name__ = name
     return masked

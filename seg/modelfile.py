@@ -70,15 +70,16 @@ class About:
     paged: bool = False  # see sources.DataSet
 
 
-def plain_network(model):
+def plain_network(model, apart=False):
     """A network of the same layers and weights in float32, whatever it was trained in, so that it
-    runs anywhere; without compile settings, which plain Keras could not read."""
+    runs anywhere; without compile settings, which plain Keras could not read. apart: with weights
+    of its own, where those are on several devices."""
 
     def in_float32(layer):
         return layer.from_config(layer.get_config() | {'dtype': 'float32'})
 
     plain = keras.Model(model.inputs[0], model.outputs[0], name=model.name)
-    if any(layer.compute_dtype != 'float32' for layer in model.layers):
+    if apart or any(layer.compute_dtype != 'float32' for layer in model.layers):
         plain = keras.models.clone_model(plain, clone_function=in_float32)
         plain.set_weights(model.get_weights())
     plain.about = model.about

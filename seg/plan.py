@@ -2,10 +2,12 @@
 the data, the time and the machine. Why is measured in bench/notes.md."""
 
 import time
-from dataclasses import replace
+from dataclasses import asdict, replace
+from functools import partial
 
 import numpy as np
 
+from seg import devices, hosts
 from seg.inputs import rule_of
 from seg.readers import read_label
 from seg.sizes import STEP
@@ -24,17 +26,27 @@ ENCODER, FULL = 'efficientnet-lite0', dict(stride=1, residual=False)  # as `tran
 
 def speed(kind):
     """How long a convolution and its gradients take here, two cores with AVX-512 being 1."""
+    import keras
     import tensorflow as tf
 
-    x, kernel = (tf.cast(tf.random.normal(s), kind) for s in ((2, 176, 240, 16), (3, 3, 16, 16)))
-    times = []
-    for _ in range(12):
-        begin = time.perf_counter()
+    def slopes(x, kernel):
         with tf.GradientTape() as tape:
             tape.watch([x, kernel])
             y = tf.nn.conv2d(x, kernel, 1, 'SAME')
-        for part in tape.gradient(y, [x, kernel], y):
-            float(tf.cast(part[0, 0, 0, 0], 'float32'))  # computed, on a GPU too
+        return tape.gradient(y, [x, kernel], y)
+
+    if keras.backend.backend() == 'jax':
+        import jax
+
+        convolve = partial(keras.ops.conv, padding='same')
+        slopes = jax.jit(lambda *both: jax.vjp(convolve, *both)[1](convolve(*both)))
+    rng, times = np.random.default_rng(0), []
+    shapes = (2, 176, 240, 16), (3, 3, 16, 16)
+    x, kernel = (keras.ops.cast(rng.normal(size=s), kind) for s in shapes)
+    for _ in range(12):
+        begin = time.perf_counter()
+        for part in slopes(x, kernel):
+            float(keras.ops.cast(part[0, 0, 0, 0], 'float32'))  # computed, on a GPU too
         times.append(time.perf_counter() - begin)
     return min(times) / 0.0074
 
@@ -71,6 +83,8 @@ def plan(settings, given, data):
 
     plain, half = speed('float32'), speed('bfloat16')
     quick, why = plain > 1.3 * half, f'takes {half / plain:.0%} of the time of float32 here'
+    if (known := devices.bfloat16_is_fast()) is not None:
+        quick, why = known, 'as this GPU does best'
     decide('arithmetic', 'bfloat16' if quick else 'float32', why * quick, bfloat16=quick)
     pace = 0.3 * plain + 0.7 * half if settings.bfloat16 else plain  # not all is convolutions
     up, shrinks = has_up(data), data.rule.kind != 'tile'
@@ -116,5 +130,8 @@ def plan(settings, given, data):
         decide('input', 'crops of {}x{}'.format(*crop), why, **how | dict(crop=crop))
     more = steps > MANY
     why = 'there is time for larger ones' if more else 'for more steps'
-    decide('batch', f'{2 << more} pictures', why, batch_size=2 << more)
+    share = settings.devices * hosts.count()
+    size = -(-(2 << more) // share) * share
+    decide('batch', f'{size} pictures', why, batch_size=size)
+    settings = hosts.settings_of(hosts.told_json(asdict(settings)))
     return settings, replace(data, rule=rule_of(settings, data)), rows

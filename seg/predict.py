@@ -172,6 +172,9 @@ def paint(model, jobs, settings=Settings, keep=False, tell=lambda *_: None, lost
                 raise
             lost.append(str(e))
 
+    if how and keras.backend.backend() == 'tensorflow':  # XLA would compile for each size
+        for network in getattr(model, 'networks', [model]):
+            network.jit_compile = False
     model.make_predict_function()  # once, before two threads find it missing
     # On jax a pass gives the weights' buffers away and takes them back: one at a time.
     with ThreadPoolExecutor(2 if keras.backend.backend() == 'tensorflow' else 1) as pool:

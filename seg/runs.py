@@ -1,5 +1,6 @@
 """Run folders: log/<run>/ owns settings, state, best model and everything written of a run."""
 
+import io
 import json
 import operator
 import os
@@ -98,14 +99,11 @@ def find_run(log, name=''):
     return run
 
 
-def read_progress(run):
-    """{'epoch', 'best', 'history'} of a run's state; InputError where it is damaged."""
-    import numpy as np
-
+def read_progress(run, state=None):
+    """{'epoch', 'best', 'history'} of a run's state, or of the bytes of one; InputError where it
+    is damaged."""
     try:
-        if not (run / STATE).is_file():
-            raise ValueError('no file')
-        with np.load(run / STATE) as saved:
+        with open_state(state or run / STATE) as saved:
             found = json.loads(str(saved['progress']))
         epoch, best = operator.index(found['epoch']), found['best']
         history = {name: [*map(float, past)] for name, past in found['history'].items()}
@@ -115,6 +113,17 @@ def read_progress(run):
         return {'epoch': epoch, 'best': best and float(best)} | known
     except Exception as e:  # whatever zipfile, numpy and json make of it
         raise damaged(run / STATE, e) from None
+
+
+def open_state(state):
+    """What np.load makes of a state, a Path or bytes."""
+    import numpy as np
+
+    if isinstance(state, bytes):
+        return np.load(io.BytesIO(state))
+    if not state.is_file():
+        raise ValueError('no file')
+    return np.load(state)
 
 
 def damaged(path, error):
@@ -127,7 +136,7 @@ def damaged(path, error):
 def check_data(run, data, changed=False):
     """InputError that names the files where a run's data are no longer those that it was begun
     with. What they are is kept in data.json; `changed`: as they now are."""
-    path, now = run / 'data.json', _fingerprints(data)
+    path, now = run / 'data.json', fingerprints(data)
     then = now
     if path.exists() and not changed:
         then = read_json(path, 1 << 30, 'what the data were; --changed-data makes it anew')
@@ -156,7 +165,7 @@ def check_data(run, data, changed=False):
         write_json(path, now, replace=True)
 
 
-def _fingerprints(data):
+def fingerprints(data):
     """{file: 'split size checksum'} of what a training learns from and is measured by."""
     files = {path: s for s in ('train', 'val') for p in data.splits.get(s, ()) for path in p}
     real = [*{os.fspath(file_of(path)) for path in files}]  # one may hold many

@@ -151,6 +151,7 @@ class Settings:
     class_weights: bool = knob(False, bool, 'rare classes count more: 1/ln(1.10 + their share)')
     border_weights: bool = knob(False, bool, 'narrow gaps between objects count more (U-Net paper)')
     batch_size: int = knob(2, COUNT, 'pictures a step')
+    devices: int = knob(1, number(int, 1, 64), 'GPUs here that share each batch', later=True)
     steps: int = knob(100, STEPS, 'steps an epoch')
     epochs: int = knob(20, STEPS, 'epochs, of --steps each', later=True)
     minutes: float = knob(None, MINUTES, 'end after so many, with the best that they allow')
@@ -171,7 +172,7 @@ class Settings:
         'keep an average of the weights, of this momentum, as 0.998; 0: none',
     )
     bfloat16: bool = knob(
-        False, bool, 'half precision: faster with AVX-512 BF16, AMX, GPUs; files stay float32'
+        None, bool, 'half precision, the default on GPUs since 2020; for AVX-512 BF16, AMX, too'
     )
     monitor: str = knob(
         'val_loss', ('val_loss', 'val_miou'), 'the score by which the best epoch is kept'

@@ -4,6 +4,7 @@ import keras
 import numpy as np
 from keras import layers, ops
 
+from seg.devices import replicas, total
 from seg.encoders import encoder_layers
 
 if keras.backend.backend() == 'tensorflow':
@@ -28,16 +29,26 @@ def quicken(model):
 
 def _fuse(layer):
     """A BatchNormalization trained by TensorFlow's one kernel: Keras 3 computes it from a dozen
-    operations, which cost a tenth to a quarter of a step."""
+    operations, which cost a tenth to a quarter of a step. Where devices share a batch its
+    statistics are those of the whole, as on jax; Keras' `synchronized` would go into the file."""
     plain = type(layer).call.__get__(layer)
 
     def call(x, training=None, mask=None):
         if not training or not layer.trainable or len(x.shape) != 4:
             return plain(x, training=training, mask=mask)
-        fused = tf.compat.v1.nn.fused_batch_norm
-        y, mean, variance = fused(x, layer.gamma.value, layer.beta.value, epsilon=layer.epsilon)
-        n = ops.cast(ops.prod(tf.shape(x)[:-1]), variance.dtype)  # it divides by n - 1, Keras by n
-        new = mean, variance * (n - 1) / n
+        gamma, beta = layer.gamma.value, layer.beta.value
+        if (share := replicas()) > 1:
+            whole = tf.cast(x, tf.float32)
+            parts = [tf.reduce_mean(p, (0, 1, 2)) for p in (whole, tf.square(whole))]
+            mean, square = tf.unstack(total(tf.stack(parts) / share))
+            new = mean, variance = mean, tf.maximum(square - tf.square(mean), 0)
+            y = tf.nn.batch_normalization(whole, mean, variance, beta, gamma, layer.epsilon)
+            y = tf.cast(y, x.dtype)
+        else:
+            fused = tf.compat.v1.nn.fused_batch_norm
+            y, mean, variance = fused(x, gamma, beta, epsilon=layer.epsilon)
+            n = ops.cast(ops.prod(tf.shape(x)[:-1]), variance.dtype)  # it divides by n - 1
+            new = mean, variance * (n - 1) / n
         for old, value in zip((layer.moving_mean, layer.moving_variance), new):
             old.assign(old * layer.momentum + ops.stop_gradient(value) * (1 - layer.momentum))
         return y
@@ -149,6 +160,10 @@ class Muon(Shares, keras.optimizers.Muon):
     the rest, depthwise kernels and the first and last layer are AdamW's (Liu et al., "Muon is
     Scalable", 2025)."""
 
+    # Keras' Muon assigns variables plainly, once for each device that shares a batch; both kinds
+    # decay alike here.
+    _apply_weight_decay = keras.optimizers.Optimizer._apply_weight_decay
+
     def _should_use_adamw(self, variable):
         return len(variable.shape) != 4 or variable.path.split('/')[0] in self.exclude_layers
 
@@ -171,21 +186,15 @@ class Muon(Shares, keras.optimizers.Muon):
 
 
 def make_optimizer(model, settings, learning_rate):
-    """Adam, or AdamW where weights decay, or Muon, as `settings` say; ema is the momentum of an
-    average of the weights (Polyak and Juditsky, 1992), and then of batch norm's statistics."""
-    decay, ema = settings.weight_decay, settings.ema
-    averaging = dict(use_ema=True, ema_momentum=ema) if ema else {}
-    for layer in model.layers if ema else ():
-        if isinstance(layer, layers.BatchNormalization):
-            layer.momentum = ema
+    """Adam, or AdamW where weights decay, or Muon, as `settings` say."""
+    decay = settings.weight_decay
     if settings.optimizer == 'muon':
         kernels = [layer for layer in model.layers if hasattr(layer, 'kernel')]
         deep = [k.name for k in kernels if isinstance(k, layers.DepthwiseConv2D)]
-        averaging |= dict(weight_decay=decay, adam_weight_decay=decay)
         deep += [kernels[0].name, kernels[-1].name]
-        optimizer = Muon(learning_rate, exclude_layers=deep, **averaging)
+        optimizer = Muon(learning_rate, exclude_layers=deep, weight_decay=decay or None)
     else:
-        optimizer = Adam(learning_rate, weight_decay=decay or None, **averaging)
+        optimizer = Adam(learning_rate, weight_decay=decay or None)
     if settings.encoder != 'none' and settings.encoder_weights != 'none':
         encoder = {w.path for layer in encoder_layers(model) for w in layer.weights}
         slow = settings.encoder_rate

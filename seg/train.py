@@ -17,16 +17,27 @@ import numpy as np
 import tensorflow as tf
 from PIL import Image
 
-from seg import metrics, report
+from seg import hosts, metrics, report
+from seg.average import Average
 from seg.check import class_weights
 from seg.classes import indices_to_colours
+from seg.devices import ALONE
 from seg.encoders import encoder_layers
 from seg.files import InputError, counted, whole_file
 from seg.losses import compile_model, make_loss, one_hot
 from seg.modelfile import ModelCheckpoint, at_any_size, load_weights, plain_network, save_model
 from seg.predict import Job, paint
 from seg.progress import Count, clear, draw, duration, say
-from seg.runs import BEST, STATE, damaged, keep, publish, read_progress, write_settings
+from seg.runs import (
+    BEST,
+    STATE,
+    damaged,
+    keep,
+    open_state,
+    publish,
+    read_progress,
+    write_settings,
+)
 from seg.settings import Settings, read_settings
 from seg.sizes import resize
 from seg.speed import make_optimizer, quicken
@@ -40,22 +51,19 @@ class Interrupted(Exception):
 
 
 @contextmanager
-def prepared(settings):
+def prepared(settings, place):
     """Build the network of a run in here: its random start follows from the seed, its layers
-    multiply in bfloat16 where that is asked for."""
-    backend = keras.backend.backend()
-    if settings.ema and backend != 'tensorflow':  # Keras' swap fails at jax's end
-        found = f'--ema {settings.ema} works on the tensorflow backend only, this is {backend}'
-        raise InputError(f'{found}; add --ema 0, or leave KERAS_BACKEND out')
+    multiply in bfloat16 where that is asked for, its weights are on all devices."""
     keras.utils.set_random_seed(settings.seed)
     keras.config.set_dtype_policy('mixed_bfloat16' if settings.bfloat16 else 'float32')
     try:
-        yield
+        with place.scope():
+            yield
     finally:
         keras.config.set_dtype_policy('float32')  # its layers keep theirs
 
 
-def fit(model, stream, val_pairs, settings, run, balance=None, budget=None):
+def fit(model, stream, val_pairs, settings, run, balance=None, budget=None, place=ALONE):
     """Train as `settings` say; the best model is at run/best.hdf5 and settings.model afterwards.
 
     Args: model: a network that ends in an activation, with its `about`; trained on the logits.
@@ -65,54 +73,62 @@ def fit(model, stream, val_pairs, settings, run, balance=None, budget=None):
         run: Path of the run's folder. Where it holds a state.npz the training goes on from there.
         balance: what a pixel of each class counts, default 1.
         budget: Budget of a run that ends with its time.
+        place: where `model` was built. Of several processes the first alone writes.
     Raises: InputError, Interrupted.
     """
     for layer in encoder_layers(model) if settings.freeze else ():
         layer.trainable = False
-    logits = keras.Model(model.inputs, model.layers[-1].input, name=model.name)
+    with place.scope():
+        logits = keras.Model(model.inputs, model.layers[-1].input, name=model.name)
     activation = keras.activations.serialize(model.layers[-1].activation)
 
     def compiled(network):
         optimizer = make_optimizer(network, settings, learning_rate(settings))
         how = settings.loss, balance, activation, settings.border_weights
         compile_model(network, model.about.classes, optimizer, *how)
+        optimizer.build(network.trainable_variables)
         return network
 
-    compiled(logits)
-    if not (run / STATE).exists():  # a resumed run has its own weights
+    with place.scope():
+        compiled(logits)
+    first, saved = hosts.rank() == 0, hosts.told_file(run / STATE)
+    if saved is None:  # a resumed run has its own weights
         if settings.weights:
             load_weights(model, settings.weights)
-        if (run / BEST).exists():  # killed in its first epoch, or somebody removed the state
+        if first and (run / BEST).exists():  # killed in its first epoch, or the state was removed
             keep(run / BEST)
-    plain = plain_network(model)
+    plain = plain_network(model, place.count > 1)
     guard = Guard(settings, stream, run, len(val_pairs))
     validation = Validation(plain, val_pairs, logits.loss.__name__, balance, activation, guard)
-    average = [keras.callbacks.SwapEMAWeights(swap_on_epoch=True)] if settings.ema else []
+    average = Average(settings.ema) if settings.ema else None
     best = Best(plain, run, settings)
     state = State(run / STATE, best, average, budget)
-    epoch = state.load(logits)
-    if epoch and Settings(**read_settings(run / 'settings.json')).epochs < settings.epochs:
+    epoch = state.load(logits, saved)
+    if epoch and first and _epochs(run) < settings.epochs:
         write_settings(run, settings)  # now that its state is read
     if epoch >= (budget.epochs if budget else settings.epochs):
         print(f'{run} has finished {"all " * (epoch > 1)}{counted(epoch, "epoch")}')
-        return publish(run, settings)
-    # The average comes first: the others see it.
+        return first and publish(run, settings)
     board = Board(run, validation, state.history)
-    callbacks = [*average, validation, guard, best, Progress(settings, best, budget), board, state]
+    writers = [best, Progress(settings, best, budget), board] if first else []
+    callbacks = [validation, guard, *writers, state]
+    callbacks = [average, *callbacks] if average else callbacks  # the others see it
     guard.budget, guard.validation, guard.history = budget, validation, state.history
     clock, sizes, steps = budget or settings, {logits: None}, settings.steps
     if epoch < settings.grow * clock.epochs:  # a copy learns from small pictures first
         logits.about = model.about
-        small = compiled(quicken(at_any_size(logits)))
-        small.optimizer.build(small.trainable_variables)
+        with place.scope():
+            small = compiled(quicken(at_any_size(logits)))
         copy_state(logits, small)
         sizes = {small: stream.half(), logits: None}
     if budget:
-        budget.measure({n: stream.batches(0, size) for n, size in sizes.items()}, validation)
-        budget.tell(run)
+        with place.running():
+            budget.measure({n: stream.batches(0, size) for n, size in sizes.items()}, validation)
+        if first:
+            budget.tell(run)
         callbacks, steps = [*callbacks, budget], 10**9
     try:
-        with guard:
+        with guard, place.running():
             for network, size in sizes.items():
                 end = round(settings.grow * clock.epochs) if size else clock.epochs
                 done = budget.steps if budget else epoch * steps
@@ -130,14 +146,19 @@ def fit(model, stream, val_pairs, settings, run, balance=None, budget=None):
         if full and not broken:  # the words alone may be a folder's name
             broken = InputError(f'{run}: the disk is full; free space there, then --resume')
         raise (broken or e) from None
-    publish(run, settings)
+    if first:
+        publish(run, settings)
+
+
+def _epochs(run):
+    return Settings(**read_settings(run / 'settings.json')).epochs
 
 
 def copy_state(source, target):
     """Weights and what the optimizer keeps, of one network into another of the same layers."""
     variables = ([*n.variables, *n.optimizer.variables] for n in (source, target))
     for value, variable in zip(*variables, strict=True):
-        variable.assign(value)
+        variable.assign(keras.ops.copy(value))  # jax gives away what it trains on
 
 
 def balanced(data):
@@ -178,8 +199,10 @@ class Validation(keras.callbacks.Callback):
     def choose(self, count):
         """Score so many of the pictures alone, evenly over the set, and show four of them: frames
         that are neighbours look alike."""
-        self.chosen = np.linspace(0, len(self.pairs) - 1, count).round().astype(int).tolist()
-        self.places = {self.chosen[int(i)] for i in np.linspace(0, count - 1, self.most).round()}
+        chosen = np.linspace(0, len(self.pairs) - 1, count).round().astype(int).tolist()
+        self.count, self.chosen = count, chosen[hosts.rank() :: hosts.count()]  # of this process
+        places = np.linspace(0, len(self.chosen) - 1, self.most).round() if self.chosen else ()
+        self.places = {self.chosen[int(i)] for i in places}
 
     def on_epoch_end(self, epoch, logs=None):
         self.plain.set_weights(self.model.get_weights())  # they may share them, or may not
@@ -199,7 +222,8 @@ class Validation(keras.callbacks.Callback):
         for i in self.chosen:
             image, label = self.pairs.pairs[i]
             jobs.append(Job(image, partial(read, i), None, label, partial(part, i)))
-        self.counts, self.shown, count = 0, [], Count(len(jobs), 'Validating')
+        self.counts, self.shown = np.zeros([len(self.classes.scored)] * 2, np.int64), []
+        count = Count(len(jobs), 'Validating')
         for painted, i in zip(paint(plain, jobs, s), self.chosen):
             self.guard.stop_if_asked()
             count.add()
@@ -212,8 +236,10 @@ class Validation(keras.callbacks.Callback):
             if i in self.places:
                 image = report.as_rgb(painted.image[:, :])
                 self.shown.append((image, truth, painted.index))
+        self.counts = sum(hosts.gathered(self.counts))
+        loss = sum(hosts.gathered(float(sum(loss * share for loss, share in losses))))
         scores = metrics.scores(self.counts)
-        logs['val_loss'] = float(sum(loss * share for loss, share in losses) / len(jobs))
+        logs['val_loss'] = float(loss) / self.count
         logs['val_accuracy'], logs['val_miou'] = scores['accuracy'], scores['miou']
 
 
@@ -265,26 +291,32 @@ def in_words(logs):
 class State(keras.callbacks.Callback):
     """Weights, optimizer, epoch, best value and history after each epoch, in one whole file."""
 
-    def __init__(self, path, best, average=(), budget=None):
+    def __init__(self, path, best, average=None, budget=None):
         super().__init__()
         self.path, self.best, self.average, self.history = path, best, average, {}
         self.budget = budget
 
-    def load(self, model):
-        """Put a saved state into model and checkpoint; the epoch to go on with, 0 without one."""
-        model.optimizer.build(model.trainable_variables)
-        if not os.path.lexists(self.path):
+    def load(self, model, state):
+        """Put a state, its path or bytes, into model and checkpoint; the epoch to go on with, 0 of
+        None."""
+        if state is None:
             return 0
-        progress = read_progress(self.path.parent)
+        progress = read_progress(self.path.parent, state)
         try:
-            with np.load(self.path) as saved:
+            with open_state(state) as saved:
                 variables = [*model.weights, *model.optimizer.variables]
-                if len(saved.files) != len(variables) + 1:
-                    raise ValueError(f'{len(saved.files)} values, expected {len(variables) + 1}')
-                for i, variable in enumerate(variables):
-                    if not np.isfinite(saved[f'v{i}']).all():
+                values = [saved[f'v{i}'] for i in range(len(saved.files) - 1)]
+                count = len(variables) + len(model.weights) * bool(self.average)
+                if len(values) != count:
+                    raise ValueError(f'{len(values)} values, expected {count}')
+                for i, value in enumerate(values):
+                    if not np.isfinite(value).all():
                         raise ValueError(f'v{i} is not finite')
-                    variable.assign(saved[f'v{i}'])
+                for variable, value in zip(variables, values):
+                    variable.assign(value)
+            if self.average:
+                steps = int(keras.ops.convert_to_numpy(model.optimizer.iterations))
+                self.average.load(values[len(variables) :], steps)
             if self.budget:
                 self.budget.load(progress['clock'])
         except Exception as e:  # whatever zipfile, numpy and keras make of it
@@ -292,18 +324,19 @@ class State(keras.callbacks.Callback):
         self.history = progress['history']
         if (self.path.parent / BEST).exists():  # else the next epoch is the best there is
             self.best.best = progress['best']
-        for average in self.average:  # as saved: it is in the model, and the weights in its place
-            average._ema_weights_in_model = True
         return progress['epoch']
 
     def on_epoch_end(self, epoch, logs=None):
         rate = keras.ops.convert_to_numpy(self.model.optimizer.learning_rate)
         for name, value in {**logs, 'learning_rate': rate}.items():
             self.history.setdefault(name, []).append(float(value))
+        if hosts.rank():
+            return
         best = None if self.best.best is None else float(self.best.best)
         progress = {'epoch': epoch + 1, 'history': self.history, 'best': best}
         progress['clock'] = self.budget and self.budget.state()
-        numbered = enumerate([*self.model.weights, *self.model.optimizer.variables])
+        variables = [*self.model.weights, *self.model.optimizer.variables]
+        numbered = enumerate(variables + (self.average.other if self.average else []))
         values = {f'v{i}': keras.ops.convert_to_numpy(v) for i, v in numbered}
         with whole_file(self.path, replace=True) as beside:
             np.savez(beside, progress=json.dumps(progress), **values)
@@ -363,7 +396,7 @@ class Guard(keras.callbacks.Callback):
         if epoch - won < max(5, s.patience * clock.epochs) or early or not s.patience:
             return
         begin = self.ends[max(len(self.ends) - 1 - epoch + won, 0)]
-        if epoch < clock.epochs and self.ends[-1] - begin >= IDLE:
+        if epoch < clock.epochs and hosts.agreed(self.ends[-1] - begin) >= IDLE:
             line = 'val mIoU has not risen' if s.monitor == 'val_miou' else 'val loss has not sunk'
             line = f'Stopped after epoch {epoch} of {clock.epochs}: {line} by a thousandth in'
             self.idle = f'{line} {epoch - won} epochs; --patience 0 goes on all the same'
@@ -376,6 +409,7 @@ class Guard(keras.callbacks.Callback):
         if not logs['loss'] < 1000 * self.first:  # nor inf, nor nan
             size = self.settings.batch_size
             files = self.stream.files((self.begun + batch) * size, size)
+            getattr(self.model, 'jax_state_sync', int)()  # it trains on copies of the variables
             rate = float(keras.ops.convert_to_numpy(self.model.optimizer.learning_rate))
             where = f'step {batch + 1} of epoch {self.epoch + 1}, learning rate {rate:g}'
             self._stop(f'loss is {logs["loss"]} at {where}, batch {", ".join(map(str, files))}')

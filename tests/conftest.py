@@ -1,6 +1,7 @@
 """One TensorFlow start for all tests, and one small drawn data set."""
 
 import os
+import sys
 
 os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '2')
 
@@ -10,6 +11,12 @@ import pytest
 
 
 def pytest_collection_modifyitems(items):
+    if tf := sys.modules.get('tensorflow'):  # two parts of the processor stand in for devices
+        (cpu,), part = (
+            tf.config.list_physical_devices('CPU'),
+            tf.config.LogicalDeviceConfiguration(),
+        )
+        tf.config.set_logical_device_configuration(cpu, [part, part])
     if not os.environ.get('CAMVID'):
         skip = pytest.mark.skip(reason='CAMVID names no folder')
         for item in items:

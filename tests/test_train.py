@@ -70,7 +70,7 @@ def test_no_state_runs_code(tmp_path, monkeypatch):
     np.savez('state.npz', progress='{"epoch": 0, "best": null, "history": {}}', **values)
     assert runs.read_progress(tmp_path)['epoch'] == 0
     with pytest.raises(InputError):
-        train.State(tmp_path / 'state.npz', None).load(model)
+        train.State(tmp_path / 'state.npz', None).load(model, tmp_path / 'state.npz')
     assert not Path('evil').exists()
     pickle.loads(pickle.dumps(Evil()))  # it would have
     assert Path('evil').exists()
@@ -104,7 +104,7 @@ def test_a_resumed_run_remembers_its_best(tmp_path):
     state.on_epoch_end(0, {'loss': 1.0, 'val_loss': 0.5})
     (tmp_path / 'best.hdf5').touch()
     model, again, state = begin()
-    assert state.load(model) == 1
+    assert state.load(model, state.path) == 1
     assert again.best == 0.5 and state.history['val_loss'] == [0.5]
 
 
