@@ -22,10 +22,12 @@ JUDGED = [name for name in DATA if name not in ('resize', 'crop')]
 TILES = ['flip', 'tile', 'overlap']
 MASKS = ['model', 'output', 'save', 'opacity', 'side_by_side', *TILES]
 SWITCH, PAGE = dict(action='store_true'), file_name('.png', '.jpg')
+FILM = 'a video, or 0, the first camera, until Ctrl-C, becomes a video of overlays, without sound, '
+FILM += 'and where --save is given also masks of its frames'
 VERBS = {  # name: (what it does, the settings that it takes, whether it begins a run)
     'train': ('train only', [*DATA, *FITTING, 'model'], True),
     'preview': ('draw what augmentations do to image and label', [*DATA, *FITTING], True),
-    'predict': ('paint the classes of pictures', ['data', 'images', *MASKS], False),
+    'predict': ('paint the classes of pictures and videos', ['data', 'images', *MASKS], False),
     'evaluate': ('score a model, or masks of any program', [*JUDGED, 'model', *TILES], False),
     'next': (
         'which pictures to label next: of high entropy (Settles 2009), no two alike (core-sets)',
@@ -51,9 +53,10 @@ OWN = {  # of one verb alone
         ),
     },
     'predict': {
-        'pictures': dict(
-            nargs='*', default=[], help='files, folders, globs (default the test ones)'
-        ),
+        'pictures': dict(nargs='*', default=[])
+        | dict(help='files, folders, globs (default the test ones); ' + FILM),
+        '--fps': dict(type=settings.number(float, 0.01, 1000), metavar='X')
+        | dict(help='the pictures of a folder are frames, X a second, of a video'),
     },
     'evaluate': FOLDER
     | {

@@ -2,11 +2,13 @@
 
 import shutil
 import statistics
+import time
 from collections import deque, namedtuple
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext, suppress
 from dataclasses import asdict, replace
 from functools import partial
+from operator import length_hint
 from pathlib import Path
 from threading import Lock
 
@@ -14,22 +16,23 @@ import numpy as np
 from PIL import Image
 
 from seg import metrics, report
-from seg.files import InputError, check_target, copy_whole, is_pattern, read_json
+from seg.files import InputError, check_target, copy_whole, is_pattern, natural, read_json
 from seg.formats import MAX_PIXELS
 from seg.masks import Masks, output_of
 from seg.readers import Picture, open_image, read_label
 from seg.runs import BEST, PLAN, read_progress
 from seg.settings import Settings, versions
 from seg.sizes import resize
-from seg.sources import find_pictures, load
+from seg.sources import find_pictures, find_videos, load
 from seg.suspects import LOOK, Suspects
 from seg.tiles import Canvas, OnDisk, plan
 from seg.tree import header_size
 
 LARGE = 1 << 20  # pixels of a pass; larger ones go one after the other
 # A picture to paint: file; read: -> image; truth: -> label (H, W), or None; label: its file; each:
-# function(rows, columns, probabilities (h, w, n)) of the parts of one painted in tiles, or None
-Job = namedtuple('Job', 'file read truth label each', defaults=[None])
+# function(rows, columns, probabilities (h, w, n)) of the parts of one painted in tiles, or None;
+# time: of a frame, seconds as a Fraction
+Job = namedtuple('Job', 'file read truth label each time', defaults=[None, None])
 # image (H, W, C); output: the network's (h, w, n) of it, at the network's scale, or None of tiles;
 # index uint8 (H, W); of very large pictures image and index are read in parts.
 Painted = namedtuple('Painted', 'job image output index')
@@ -37,13 +40,18 @@ Painted = namedtuple('Painted', 'job image output index')
 
 def jobs_of(model, pairs, formats=None):
     """A Job for each (image path, label path or None); formats: see readers.recognise."""
-    about, channels = model.about, model.input_shape[-1]
     jobs = []
     for file, label in pairs:
-        read = partial(open_image, file, channels, about.intensity)
-        truth = partial(read_label, label, about.classes, formats) if label else None
-        jobs.append(Job(Path(file), read, truth, label))
+        truth = partial(read_label, label, model.about.classes, formats) if label else None
+        jobs.append(job_of(model, file)._replace(truth=truth, label=label))
     return jobs
+
+
+def job_of(model, file, source=None):
+    """A Job without a label; source: a PIL image or Raster in place of the file's."""
+    file, about = Path(file), model.about
+    read = partial(open_image, file, model.input_shape[-1], about.intensity, source)
+    return Job(file, read, None, None)
 
 
 class Whole:
@@ -63,7 +71,7 @@ class Whole:
         output = self.rule.crop(output, shape)
         index = most_probable(output, shape[:2], self.classes)
         if self.keep:
-            output = resize(output, shape[:2], Image.Resampling.BILINEAR).astype(np.float16)
+            output = resize(output, shape[:2], Image.Resampling.BILINEAR).astype(self.keep)
         self.painted = Painted(self.job, self.image, output, index)
 
 
@@ -76,7 +84,7 @@ class Tiled(Canvas):
         index = np.empty(self.shape, np.uint8) if not large else OnDisk(self.shape, np.uint8, None)
         size, kept = (*self.shape, channels), None
         if keep and not large:
-            kept = np.empty(size, np.float16)
+            kept = np.empty(size, keep)
         elif keep:
             found = '{}x{} pixels of {} classes'.format(*size)
             raise InputError(f'{job.file}: {found}; leave probability out of --save')
@@ -101,16 +109,16 @@ class Tiled(Canvas):
             index.append(self.band)
 
 
-def paint(model, jobs, settings=Settings, keep=False, tell=lambda *_: None):
+def paint(model, jobs, settings=Settings, keep=None, tell=lambda *_: None):
     """Yield Painted of each job, in order.
 
     A picture becomes the network's input by the size rule of `model.about`; the class probabilities
     (settings.flip: their mean with those of the mirror image) become its own size again before the
     most probable is taken. Where it keeps its own size, what is larger than settings.tile is
-    painted in tiles that overlap, see tiles.plan. keep: output is float16 and of the picture's
-    size, also of tiles. Two passes are in work at a time: side by side they keep two cores busier
-    than one spread over both. tell: called with how many passes a picture takes, then after each
-    pass. Raises InputError that names the file.
+    painted in tiles that overlap, see tiles.plan. keep: output is of this dtype and of the
+    picture's size, also of tiles. Two passes are in work at a time: side by side they keep two
+    cores busier than one spread over both. tell: called with how many passes a picture takes, then
+    after each pass. Raises InputError that names the file.
     """
     import keras
 
@@ -197,34 +205,55 @@ def most_probable(probability, size, classes):
     return index
 
 
-def run(model, jobs, takers, settings=Settings):
-    """Paint each job once, as settings' flip, tile and overlap say, and give it to every taker:
-    function(Painted), called in order on a thread of their own, so that they hide behind the
-    network. Returns: number of pictures."""
-    import keras
-
+def ready(model, settings):
+    """The network that paints as settings say: of any size where a tile is given."""
     if settings.tile and model.about.rule.fixed:
         from seg.modelfile import at_any_size
 
-        model = at_any_size(model)
-    bar, waiting = keras.utils.Progbar(len(jobs), unit_name='image'), deque()
+        return at_any_size(model)
+    return model
+
+
+def run(model, jobs, takers, settings=Settings):
+    """Paint each job once, as settings' flip, tile and overlap say, and give it to every taker:
+    function(Painted), called in order on a thread of their own, so that they hide behind the
+    network. jobs: a list, or what gives them one by one, as video.Video. Returns: number of
+    pictures."""
+    import keras
+
+    model, unit = ready(model, settings), getattr(jobs, 'unit', 'image')
+    bar = keras.utils.Progbar(length_hint(jobs) or None, unit_name=unit)
+    waiting, count, begin = deque(), 0, time.monotonic()
 
     def tell(passes=None):  # of a picture in many tiles each counts
+        if unit == 'frame':
+            return
         if passes:
             bar.target += passes - 1
         else:
             bar.add(1)
 
     with ThreadPoolExecutor(1) as pool:
-        for painted in paint(model, jobs, settings, 'probability' in settings.save, tell):
+        keep = np.float16 if 'probability' in settings.save else None
+        for painted in paint(model, jobs, settings, keep, tell):
             waiting.append(pool.submit(lambda p: [take(p) for take in takers], painted))
             if len(waiting) > 2:
                 waiting.popleft().result()
+            count += 1
+            if unit == 'frame':  # how many come is a guess: the bar ends when they do
+                begin = time.monotonic() if count == 1 else begin  # the first takes longer
+                rate = (count - 1) / max(time.monotonic() - begin, 1e-9)
+                bar.unit_name = f'frame, {rate:.1f} frames/s' if count > 1 else unit
+                bar.target = bar.target and max(bar.target, count)
+                bar.update(count, finalize=False)
         while waiting:
             waiting.popleft().result()
+    if unit == 'frame':
+        bar.target = count
+        bar.update(count, finalize=True)
     for take in takers:
         getattr(take, 'finish', int)()
-    return len(jobs)
+    return count
 
 
 class Score:
@@ -282,32 +311,50 @@ def paint_and_score(model, data, folder, settings):
     )
 
 
-def paint_files(model, path, pictures, settings):
-    """Masks of files, folders or globs, into predicted/<model>/ or settings.output."""
+def paint_files(model, path, pictures, settings, flags):
+    """Masks of files, folders or globs, and videos of videos, into predicted/<model>/ or
+    settings.output. flags: of the command line; with `fps` the pictures are a video's frames."""
     test = Path(settings.data) / 'test'
     if not (pictures or settings.images or test.is_dir() or Path(settings.data).is_dir()):
         raise InputError(f'{test}: expected a folder of pictures, found nothing; name pictures')
+    videos, pictures = find_videos(pictures) if pictures else ([], [])
     source = pictures or [settings.images or (test if test.is_dir() else test.parent)]
-    files = find_pictures(source, model.input_shape[-1], model.about.paged)
+    if pictures or not videos:
+        files = find_pictures(source, model.input_shape[-1], model.about.paged)
+    else:
+        files = []
     place = path.parent if path.name == BEST else path.with_suffix('')
     while not path.exists() and is_pattern(place.name):
         place = place.parent
     about, folder = model.about, settings.output or Path('predicted') / (place.name or 'average')
     learned = [about.settings.get(which) for which in ('images', 'labels')]
     learned = [path for path in learned if isinstance(path, str)]  # a file may say anything
-    masks = Masks(folder, files, about.classes, settings, learned)
-    if about.rule.fixed and not settings.tile:
-        _tell_shrunk(files, about.rule)
-    jobs = jobs_of(model, [(file, None) for file in files])
-    count = run(model, jobs, [masks], settings)
-    print(f'{count} masks in {masks.folder}/')
+    fps = flags.get('fps')
+    if fps:
+        reels = {}
+        for file in sorted(files, key=natural):
+            reels.setdefault(file.parent, []).append(file)
+        videos, files = [*videos, *reels.items()], []
+    if videos:
+        from seg.video import Films
+
+        saved = replace(settings, save=flags.get('save', ('overlay',)))
+        films = Films(model, videos, folder, saved, learned, fps)
+    if files:
+        masks = Masks(folder, files, about.classes, settings, learned)
+        tell_shrunk(files, about.rule, settings)
+        jobs = jobs_of(model, [(file, None) for file in files])
+        count = run(model, jobs, [masks], settings)
+        print(f'{count} masks in {masks.folder}/')
+    if videos:
+        films.paint()
 
 
-def _tell_shrunk(files, rule):
+def tell_shrunk(files, rule, settings, size_of=header_size):
     """A line where a picture has many more pixels than the network takes."""
-    for file in files[:50]:
+    for file in files[:50] if rule.fixed and not settings.tile else ():
         with suppress(InputError):  # a damaged one is named where it is read
-            (h, w), (height, width) = header_size(file), rule.input_size(())
+            (h, w), (height, width) = size_of(file), rule.input_size(())
             if h * w > 4 * height * width:
                 line = f'Note: {file}: {h}x{w} pixels are shrunk to {height}x{width}, on which the'
                 print(f'{line} network was trained; --tile {height}x{width} paints its own scale')
