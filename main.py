@@ -3,7 +3,7 @@
 python main.py                     the article's job: train on CamVid/, predict its test images
 python main.py FOLDER              the best on your own pictures in half an hour, or --minutes N
 python main.py sample              the same on drawn street scenes, in minutes
-python main.py predict photo.jpg   paint classes with the trained model
+python main.py predict photo.jpg   paint classes with the trained model; or street.mp4
 python main.py check FOLDER        are these labels fit to train on?
 python main.py next UNLABELLED     which of these pictures to label next?
 python main.py export --to onnx    the model for other programs, phones, servers
@@ -163,7 +163,7 @@ def sample(settings, flags, run):
 def predict(settings, flags, run):
     from seg.predict import paint_files
 
-    paint_files(*trained_model(settings), flags['pictures'], settings)
+    paint_files(*trained_model(settings), flags['pictures'], settings, flags)
 
 
 def trained_model(settings):

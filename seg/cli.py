@@ -30,6 +30,8 @@ READ = {  # what is trained, to be read; ONNX, which `export` writes, too
     '--model': dict(type=file_name('.hdf5', '.h5', '.keras', '.onnx'), metavar='FILE')
     | dict(help=f'the trained model, or its .onnx (default {Settings.model})')
 }
+FILM = 'a video, or 0, the first camera, until Ctrl-C, becomes a video of overlays, without sound, '
+FILM += 'and where --save is given also masks of its frames'
 
 
 def size_or_free(text):
@@ -40,7 +42,7 @@ def size_or_free(text):
 VERBS = {  # name: (what it does, the settings that it takes, whether it begins a run)
     'train': ('train only', [*DATA, *FITTING, 'model'], True),
     'preview': ('draw what augmentations do to image and label', [*DATA, *DRAWN], False),
-    'predict': ('paint the classes of pictures', ['data', 'images', *MASKS[1:]], False),
+    'predict': ('paint the classes of pictures and videos', ['data', 'images', *MASKS[1:]], False),
     'evaluate': ('score a model, or masks of any program', [*SCORED, *TILES], False),
     'next': ('choose which pictures to label next', TILES, False),
     'export': (
@@ -78,7 +80,9 @@ OWN = {  # of one verb alone
     'predict': READ
     | {
         'pictures': dict(nargs='*', default=[], metavar='[PICTURE ...]')
-        | dict(help='files, folders, patterns (default the test pictures of --data)'),
+        | dict(help='files, folders, patterns (default the test pictures of --data); ' + FILM),
+        '--fps': dict(type=settings.number(float, 0.01, 1000), metavar='X')
+        | dict(help='the pictures of a folder are frames, X a second, of a video'),
     },
     'evaluate': FOLDER
     | READ

@@ -25,6 +25,8 @@ except ImportError:  # Windows
 PICTURES = ('.png', '.jpg', '.jpeg', '.tif', '.tiff', '.bmp', '.gif', '.webp')
 PICTURES += ('.npy', '.nii', '.nii.gz', '.dcm')
 MANY = ('.tif', '.tiff', '.npy', '.nii', '.nii.gz', '.dcm')  # of which one may hold several
+VIDEOS = ('.mp4', '.m4v', '.mov', '.avi', '.mkv', '.webm', '.mpg', '.mpeg', '.mts', '.m2ts')
+VIDEOS += ('.wmv', '.flv', '.ogv', '.3gp')
 MARK = 'unet-camvid'  # in the first 2048 bytes of every file that this program writes for people
 # As it stands in JSON, PNG, JPEG and HTML: the name alone may be that of a folder in a path.
 MARKS = (b'{\n "program": "', b'Software\0', b'\xff\xfe\0\r', b'name="generator" content="')
@@ -44,6 +46,16 @@ class InputError(ValueError):
 def is_picture(path):
     """Whether a name ends as those of pictures do."""
     return os.path.basename(path).lower().endswith(PICTURES)
+
+
+def is_video(path):
+    """Whether a name ends as those of videos do."""
+    return os.path.basename(path).lower().endswith(VIDEOS)
+
+
+def natural(path):
+    """What sorts paths by their numbers: 2 before 10."""
+    return [int(w) if w.isdecimal() else w for w in re.split(r'(\d+)', str(path))]
 
 
 def suffix_of(path):
@@ -277,14 +289,12 @@ def is_pattern(path):
     return bool({*'*?['} & {*str(path)})
 
 
-def list_pictures(source, expected='a folder or a pattern of pictures'):
-    """Sorted picture files of a folder or glob pattern, without hidden ones (.DS_Store, ._x.png)
-    and other kinds (Thumbs.db); InputError where there are none, or a link leads nowhere."""
+def shown_in(source):
+    """What is in a folder, or fits a glob pattern, but for hidden files (.DS_Store, ._x.png)."""
     source, found = Path(source), ()
-    wild = is_pattern(source)
     if source.is_dir():
         found = [*source.iterdir()]
-    elif wild:  # '**' is any folders, or all in them, but within a name one '*'
+    elif is_pattern(source):  # '**' is any folders, or all in them, but within a name one '*'
         parts = [p if p == '**' else re.sub(r'\*+', '*', p) for p in source.parts]
         parts += ['*'] if parts[-1] == '**' else []
         found = [*Path(source.anchor).glob('/'.join(parts).lstrip('/'))]
@@ -292,8 +302,14 @@ def list_pictures(source, expected='a folder or a pattern of pictures'):
             p for folder in found if '**' not in parts and folder.is_dir() for p in folder.iterdir()
         ]
     named = {*source.parts}
-    shown = (p for p in found if not any(part[0] == '.' for part in {*p.parts} - named))
-    files = sorted(p for p in shown if is_picture(p) and not p.is_dir())
+    return [p for p in found if not any(part[0] == '.' for part in {*p.parts} - named)]
+
+
+def list_pictures(source, expected='a folder or a pattern of pictures'):
+    """Sorted picture files of a folder or glob pattern, without other kinds (Thumbs.db);
+    InputError where there are none, or a link leads nowhere."""
+    source, found = Path(source), shown_in(source)
+    files = sorted(p for p in found if is_picture(p) and not p.is_dir())
     if source.is_file() and suffix_of(source) in MANY:
         files = [source]
     if source.is_symlink() and not source.exists():
@@ -301,7 +317,7 @@ def list_pictures(source, expected='a folder or a pattern of pictures'):
     if not files:
         what = 'a file' if source.is_file() else 'nothing'
         what += '; --train-list takes lists' if source.suffix == '.txt' else ''
-        if wild or source.is_dir():
+        if is_pattern(source) or source.is_dir():
             what = f'none ({" ".join(PICTURES)})'
             other = {suffix_of(p) for p in found if p.is_file()} & {'.npz', '.mat'}
             what += f'; save the arrays in {other.pop()} files as .npy' if other else ''

@@ -92,7 +92,7 @@ class Masks:
         for place in (self.folder, self.folder / 'index'):
             mask = place / f'{name}{self.suffix[file]}'
             known = re.search(rb'(?:Source\0|unet-camvid mask )([0-9a-f]{40})', head_of(mask))
-            if known and known[1].decode() != _source(file):
+            if known and known[1].decode() != source_of(file):
                 return True
         return False
 
@@ -102,16 +102,16 @@ class Masks:
             return
         name, save = self.shown_as[painted.job.file], self.settings.save
         if 'overlay' in save:
-            self._overlay(painted, name)
+            how = self.settings.opacity, self.settings.side_by_side
+            picture = overlay_of(painted.image, painted.index, self.classes, *how)
+            report.save_picture(picture, self.shown / f'{name}.jpg')
         if 'probability' in save:
             path = self.folder / 'probability' / f'{name}.npz'
-            values = {OURS: str(source), 'classes': np.array(self.classes.names)}
-            with whole_file(path, durable=False) as beside:
-                np.savez_compressed(beside, **values, probability=painted.output)
+            save_probability(path, painted.output, self.classes, source)
         if 'objects' in save:
             if isinstance(painted.index, OnDisk):
                 raise InputError(f'{source}: too large for objects; leave them out of --save')
-            self.objects += _objects(name, np.asarray(painted.index), self.classes)
+            self.objects += objects_of(name, np.asarray(painted.index), self.classes)
         self.left[source] -= 1
         number = int(_tail(painted.job.file)[1:]) if painted.job.file != source else 0
         pages = self.pages.setdefault(source, {})
@@ -131,23 +131,11 @@ class Masks:
             path = (self.folder if kind == 'colour' else self.folder / 'index') / f'{name}{suffix}'
             if suffix == '.png':
                 index = pages[0]
-                picture = indices_to_colours(index, self.classes) if kind == 'colour' else index
-                report.save_picture(picture, path, _source(source))
+                save_mask(path, index, self.classes if kind == 'colour' else None, source)
                 continue
             write = {'.tif': _tiff, '.dcm': _dicom}.get(suffix, _nifti)
             with whole_file(path, durable=False) as beside:
                 write(beside, source, pages, self.classes.palette if kind == 'colour' else None)
-
-    def _overlay(self, painted, name):
-        image, index = (thinned(a, SHOWN) for a in (painted.image, painted.index))
-        rgb = report.as_rgb(image)
-        if self.settings.side_by_side:
-            picture = report.side_by_side(rgb, indices_to_colours(index, self.classes))
-        else:
-            picture = report.overlay(rgb, index, self.classes, self.settings.opacity)
-        named = report.to_name(index, self.classes)
-        picture = np.vstack([picture, report.legend(self.classes, picture.shape[1], named)])
-        report.save_picture(picture, self.shown / f'{name}.jpg')
 
     def where(self):
         """Where all of it is, in words."""
@@ -163,6 +151,32 @@ class Masks:
             write_csv(self.folder / 'objects.csv', [COLUMNS, *self.objects])
 
 
+def overlay_of(image, index, classes, opacity=0.5, side_by_side=False, named=None):
+    """uint8 (h, w, 3), SHOWN pixels a side at most: a picture (H, W, C) of 8 or 16 bits with the
+    colours of its classes (H, W) over it, or beside it, above a legend of those `named`."""
+    rgb, index = report.as_rgb(thinned(image, SHOWN)), thinned(index, SHOWN)
+    if side_by_side:
+        picture = report.side_by_side(rgb, indices_to_colours(index, classes))
+    else:
+        picture = report.overlay(rgb, index, classes, opacity)
+    named = named or report.to_name(index, classes)
+    return np.vstack([picture, report.legend(classes, picture.shape[1], named)])
+
+
+def save_mask(path, index, classes, source=None):
+    """Write a label map (H, W) as PNG: in its classes' colours, or where these are None as grey
+    levels that are indices."""
+    picture = indices_to_colours(index, classes) if classes else index
+    report.save_picture(picture, path, source_of(source) if source else '')
+
+
+def save_probability(path, probability, classes, source=''):
+    """Write class probabilities (H, W, n) and the classes' names as .npz."""
+    values = {OURS: str(source), 'classes': np.array(classes.names)}
+    with whole_file(path, durable=False) as beside:
+        np.savez_compressed(beside, **values, probability=probability)
+
+
 def _stem(file):
     return file.name[: len(file.name) - len(suffix_of(file))]
 
@@ -173,10 +187,10 @@ def _tail(page):
 
 
 def _ours(file):
-    return f'{OURS} {_source(file)}'
+    return f'{OURS} {source_of(file)}'
 
 
-def _source(file):
+def source_of(file):
     """What a mask says of the picture that it is of: a hash of its path."""
     return hashlib.sha1(os.fsencode(Path(file).resolve())).hexdigest()
 
@@ -198,7 +212,7 @@ def _suffix(file, stack):
     return '.tif' if stack else '.png'
 
 
-def _objects(name, index, classes):
+def objects_of(name, index, classes):
     """Rows of objects.csv of a label map: connected regions (8 neighbours) of each class but the
     background."""
     from skimage.measure import label, regionprops

@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext, suppress
 from dataclasses import asdict, replace
 from functools import partial
+from operator import length_hint
 from pathlib import Path
 from threading import Lock
 
@@ -15,7 +16,7 @@ from PIL import Image
 
 import seg
 from seg import metrics, report
-from seg.files import InputError, check_target, copy_whole, counted, is_pattern, read_json
+from seg.files import InputError, check_target, copy_whole, counted, is_pattern, natural, read_json
 from seg.formats import MAX_PIXELS
 from seg.masks import Masks, output_of
 from seg.progress import Count, clear
@@ -23,7 +24,7 @@ from seg.readers import Picture, open_image, read_label
 from seg.runs import BEST, PLAN, read_progress
 from seg.settings import Settings, versions
 from seg.sizes import resize
-from seg.sources import find_pictures, load
+from seg.sources import find_pictures, find_videos, load
 from seg.suspects import LOOK, Suspects
 from seg.tiles import Canvas, OnDisk, plan
 from seg.tree import header_size
@@ -31,8 +32,9 @@ from seg.tree import header_size
 CURVES = 'curves.png'  # of a run
 LARGE = 1 << 20  # pixels of a pass; larger ones go one after the other
 # A picture to paint: file; read: -> image; truth: -> label (H, W), or None; label: its file; each:
-# function(rows, columns, probabilities (h, w, n)) of the parts of one painted in tiles, or None
-Job = namedtuple('Job', 'file read truth label each', defaults=[None])
+# function(rows, columns, probabilities (h, w, n)) of the parts of one painted in tiles, or None;
+# time: of a frame, seconds as a Fraction
+Job = namedtuple('Job', 'file read truth label each time', defaults=[None, None])
 # image (H, W, C); output: the network's (h, w, n) of it, at the network's scale, or None of tiles;
 # index uint8 (H, W); of very large pictures image and index are read in parts.
 Painted = namedtuple('Painted', 'job image output index')
@@ -40,13 +42,18 @@ Painted = namedtuple('Painted', 'job image output index')
 
 def jobs_of(model, pairs, formats=None):
     """A Job for each (image path, label path or None); formats: see readers.recognise."""
-    about, channels = model.about, model.input_shape[-1]
     jobs = []
     for file, label in pairs:
-        read = partial(open_image, file, channels, about.intensity)
-        truth = partial(read_label, label, about.classes, formats) if label else None
-        jobs.append(Job(Path(file), read, truth, label))
+        truth = partial(read_label, label, model.about.classes, formats) if label else None
+        jobs.append(job_of(model, file)._replace(truth=truth, label=label))
     return jobs
+
+
+def job_of(model, file, source=None):
+    """A Job without a label; source: a PIL image or Raster in place of the file's."""
+    file, about = Path(file), model.about
+    read = partial(open_image, file, model.input_shape[-1], about.intensity, source)
+    return Job(file, read, None, None)
 
 
 class Whole:
@@ -66,7 +73,7 @@ class Whole:
         output = self.rule.crop(output, shape)
         index = most_probable(output, shape[:2], self.classes)
         if self.keep:
-            output = resize(output, shape[:2], Image.Resampling.BILINEAR).astype(np.float16)
+            output = resize(output, shape[:2], Image.Resampling.BILINEAR).astype(self.keep)
         self.painted = Painted(self.job, self.image, output, index)
 
 
@@ -79,7 +86,7 @@ class Tiled(Canvas):
         index = np.empty(self.shape, np.uint8) if not large else OnDisk(self.shape, np.uint8, None)
         size, kept = (*self.shape, channels), None
         if keep and not large:
-            kept = np.empty(size, np.float16)
+            kept = np.empty(size, keep)
         elif keep:
             found = '{}x{} pixels of {} classes'.format(*size)
             raise InputError(f'{job.file}: {found}; leave probability out of --save')
@@ -104,17 +111,17 @@ class Tiled(Canvas):
             index.append(self.band)
 
 
-def paint(model, jobs, settings=Settings, keep=False, tell=lambda *_: None, lost=None):
+def paint(model, jobs, settings=Settings, keep=None, tell=lambda *_: None, lost=None):
     """Yield Painted of each job, in order.
 
     A picture becomes the network's input by the size rule of `model.about`; the class probabilities
     (settings.flip: their mean with those of the mirror image) become its own size again before the
     most probable is taken. Where it keeps its own size, what is larger than settings.tile is
-    painted in tiles that overlap, see tiles.plan. keep: output is float16 and of the picture's
-    size, also of tiles. Two passes are in work at a time: side by side they keep two cores busier
-    than one spread over both. tell: called with how many passes a picture takes, then after each
-    pass. lost: a list to which a line is added for each picture or label that cannot be read, and
-    the others are painted; without it that raises InputError, which names the file.
+    painted in tiles that overlap, see tiles.plan. keep: output is of this dtype and of the
+    picture's size, also of tiles. Two passes are in work at a time: side by side they keep two
+    cores busier than one spread over both. tell: called with how many passes a picture takes, then
+    after each pass. lost: a list to which a line is added for each picture or label that cannot be
+    read, and the others are painted; without it that raises InputError, which names the file.
     """
     import keras
 
@@ -219,30 +226,41 @@ def most_probable(probability, size, classes):
     return index
 
 
-def run(model, jobs, takers, settings=Settings):
-    """Paint each job once, as settings' flip, tile and overlap say, and give it to every taker:
-    function(Painted), called in order on a thread of their own, so that they hide behind the
-    network. Pictures that cannot be read are added to seg.skipped. Returns: number of pictures that
-    were painted; InputError where that is none."""
+def ready(model, settings):
+    """The network that paints as settings say: of any size where a tile is given."""
     if settings.tile and model.about.rule.fixed:
         from seg.modelfile import at_any_size
 
-        model = at_any_size(model)
-    bar, waiting, lost, count = Count(len(jobs), 'Painting'), deque(), [], 0
+        return at_any_size(model)
+    return model
+
+
+def run(model, jobs, takers, settings=Settings):
+    """Paint each job once, as settings' flip, tile and overlap say, and give it to every taker:
+    function(Painted), called in order on a thread of their own, so that they hide behind the
+    network. jobs: a list, or what gives them one by one, as video.Video. Pictures of a list that
+    cannot be read are added to seg.skipped. Returns: number of pictures that were painted;
+    InputError where that is none."""
+    model, unit = ready(model, settings), getattr(jobs, 'unit', '')
+    bar, waiting, lost, count = Count(length_hint(jobs), 'Painting', unit), deque(), [], 0
 
     def tell(passes=None):  # of a picture in many tiles each counts
+        if unit:
+            return
         if passes:
             bar.total += passes - 1
         else:
             bar.add()
 
     with ThreadPoolExecutor(1) as pool:
-        keep = 'probability' in settings.save
-        for painted in paint(model, jobs, settings, keep, tell, lost):
+        keep = np.float16 if 'probability' in settings.save else None
+        for painted in paint(model, jobs, settings, keep, tell, None if unit else lost):
             count += 1
             waiting.append(pool.submit(lambda p: [take(p) for take in takers], painted))
             if len(waiting) > 2:
                 waiting.popleft().result()
+            if unit:
+                bar.add()
         while waiting:
             waiting.popleft().result()
     clear()
@@ -304,23 +322,40 @@ def paint_and_score(model, data, folder, settings):
             print(f'Note: no copy of the masks in CamVid/testpred ({why})')
 
 
-def paint_files(model, path, pictures, settings):
-    """Masks of files, folders or globs, into predicted/<model>/ or settings.output."""
+def paint_files(model, path, pictures, settings, flags):
+    """Masks of files, folders or globs, and videos of videos, into predicted/<model>/ or
+    settings.output. flags: of the command line; with `fps` the pictures are a video's frames."""
     test = Path(settings.data) / 'test'
     if not (pictures or settings.images or test.is_dir() or Path(settings.data).is_dir()):
         found = f'{test}: expected pictures to paint, found no such folder'
         raise InputError(f'{found}; name some: python main.py predict PICTURE')
+    videos, pictures = find_videos(pictures) if pictures else ([], [])
     source = pictures or [settings.images or (test if test.is_dir() else test.parent)]
-    files = find_pictures(source, model.input_shape[-1], model.about.paged)
+    if pictures or not videos:
+        files = find_pictures(source, model.input_shape[-1], model.about.paged)
+    else:
+        files = []
     about, folder = model.about, settings.output or Path('predicted') / name_of(path)
     learned = [about.settings.get(which) for which in ('data', 'images', 'labels')]
     learned = [path for path in learned if isinstance(path, str)]  # a file may say anything
-    masks = Masks(folder, files, about.classes, settings, learned)
-    if about.rule.fixed and not settings.tile:
-        _tell_shrunk(files, about.rule)
-    jobs = jobs_of(model, [(file, None) for file in files])
-    run(model, jobs, [masks], settings)
-    print(f'Wrote {counted(masks.written, "mask")} to {masks.where()}')
+    fps = flags.get('fps')
+    if fps:
+        reels = {}
+        for file in sorted(files, key=natural):
+            reels.setdefault(file.parent, []).append(file)
+        videos, files = [*videos, *reels.items()], []
+    if videos:
+        from seg.video import Films
+
+        saved = replace(settings, save=flags.get('save', ('overlay',)))
+        films = Films(model, videos, folder, saved, learned, fps)
+    if files:
+        masks = Masks(folder, files, about.classes, settings, learned)
+        tell_shrunk(files, about.rule, settings)
+        run(model, jobs_of(model, [(file, None) for file in files]), [masks], settings)
+        print(f'Wrote {counted(masks.written, "mask")} to {masks.where()}')
+    if videos:
+        films.paint()
 
 
 def name_of(path):
@@ -332,11 +367,11 @@ def name_of(path):
     return place.name or 'average'
 
 
-def _tell_shrunk(files, rule):
+def tell_shrunk(files, rule, settings, size_of=header_size):
     """A line where a picture has many more pixels than the network takes."""
-    for file in files[:50]:
+    for file in files[:50] if rule.fixed and not settings.tile else ():
         with suppress(InputError):  # a damaged one is named where it is read
-            (h, w), (height, width) = header_size(file), rule.input_size(())
+            (h, w), (height, width) = size_of(file), rule.input_size(())
             if h * w > 4 * height * width:
                 line = f'Note: {file}: {h}x{w} pixels are shrunk to {height}x{width}, on which the'
                 print(f'{line} network was trained; --tile {height}x{width} keeps their scale')

@@ -34,15 +34,24 @@ def say(line):
 
 
 class Count:
-    """Draws how much of some work is done, and how long the rest takes."""
+    """Draws how much of some work is done, and how long the rest takes; with `unit`, how many of
+    them and how many a second, for `total` is a guess, or 0."""
 
-    def __init__(self, total, what):
-        self.total, self.what, self.done, self.begun = total, what, 0, time.monotonic()
+    def __init__(self, total, what, unit=''):
+        self.total, self.what, self.unit = total, what, unit
+        self.done, self.begun = 0, time.monotonic()
 
     def add(self):
         self.done += 1
-        left = (time.monotonic() - self.begun) / self.done * (self.total - self.done)
-        draw(f'{self.what}: {self.done / self.total:.0%}, {duration(left)} left')
+        took = max(time.monotonic() - self.begun, 1e-9)
+        if not self.unit:
+            left = took / self.done * (self.total - self.done)
+            return draw(f'{self.what}: {self.done / self.total:.0%}, {duration(left)} left')
+        if self.done == 1:  # the first takes longer
+            self.begun = time.monotonic()
+        of = f' of {max(self.total, self.done)}' * bool(self.total)
+        rate = f', {(self.done - 1) / took:.1f} {self.unit}s/s' * (self.done > 1)
+        draw(f'{self.what}: {self.done}{of} {self.unit}s{rate}')
 
 
 def duration(seconds):

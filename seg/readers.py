@@ -88,19 +88,19 @@ def read_image(path, channels=3, intensity=EIGHT_BITS):
     return picture[: picture.shape[0], : picture.shape[1]]
 
 
-def open_image(path, channels=3, intensity=EIGHT_BITS):
+def open_image(path, channels=3, intensity=EIGHT_BITS, source=None):
     """The same, but of one of more than MAX_PIXELS its Picture, to be read in parts."""
-    picture = Picture(path, channels, intensity)
+    picture = Picture(path, channels, intensity, source)
     height, width, _ = picture.shape
     return picture if height * width > MAX_PIXELS else picture[:height, :width]
 
 
 class Picture:
     """A picture that is read in parts: picture[rows, columns], two slices, is what `read_image`
-    gives of them."""
+    gives of them. source: a PIL image or Raster, in place of the file's."""
 
-    def __init__(self, path, channels=3, intensity=EIGHT_BITS):
-        self.path, self.channels, self.source = path, channels, open_picture(path)
+    def __init__(self, path, channels=3, intensity=EIGHT_BITS, source=None):
+        self.path, self.channels, self.source = path, channels, source or open_picture(path)
         self.deep, self.intensity = is_deep(self.source.mode), intensity
         self.alpha = bands_of(self.source)[1]
         self.shape = *self.source.size[::-1], channels

@@ -17,7 +17,18 @@ from PIL import Image
 
 from seg import classes as tables
 from seg import folders, layouts, readers
-from seg.files import InputError, deal, file_of, is_picture, list_pictures, split
+from seg.files import (
+    InputError,
+    deal,
+    file_of,
+    is_pattern,
+    is_picture,
+    is_video,
+    list_pictures,
+    natural,
+    shown_in,
+    split,
+)
 from seg.formats import BANDS, MAX_PIXELS, bands_of, open_picture, pages_of
 from seg.inputs import decide
 from seg.pairing import split_of, without_labels
@@ -204,6 +215,24 @@ def _find_files(paths):
     return [*dict.fromkeys(found)]
 
 
+def find_videos(paths):
+    """([videos: Paths, or the numbers of cameras], the other paths) of what is named to be painted;
+    a folder or glob may hold videos, pictures or both. InputError for a video that is not there."""
+    videos, others = [], []
+    for path in map(Path, paths):
+        if re.fullmatch(r'\d{1,2}', str(path)) and not path.exists():
+            videos.append(int(path.name))
+            continue
+        if is_video(path) and not is_pattern(path) and not path.exists():
+            raise InputError(f'{path}: expected a video, found nothing')
+        inside = shown_in(path)
+        found = [path] if path.is_file() and is_video(path) else sorted(filter(is_video, inside))
+        videos += found
+        if not found or any(map(is_picture, inside)):
+            others.append(path)
+    return [*dict.fromkeys(videos)], others
+
+
 def hold_out(pairs, settings):
     """([(train pairs, val pairs)], notes): one, of settings.val_split, or settings.folds of them,
     where each pair is in one val. What belongs together is not divided, for a network that has seen
@@ -217,9 +246,6 @@ def hold_out(pairs, settings):
     def group(pair):
         return str(paths[pair].parent / re.sub(r'[\W_]*\d+$', '', paths[pair].stem))
 
-    def in_order(pair):
-        return [int(w) if w.isdecimal() else w for w in re.split(r'(\d+)', str(paths[pair]))]
-
     def refuse_few(found, what):
         if folds and found < folds:
             mend = f'--folds {found} divides them' if found > 1 else 'add more'
@@ -230,7 +256,7 @@ def hold_out(pairs, settings):
         held = deal(pairs, folds, seed, key) if folds else [split(pairs, share, seed, key)[1]]
         return [_apart(pairs, part) for part in held]
 
-    count, ordered = len({*map(group, pairs)}), sorted(pairs, key=in_order)
+    count, ordered = len({*map(group, pairs)}), sorted(pairs, key=lambda pair: natural(paths[pair]))
     alike = _alike([pair[0] for pair in ordered])
     stacks = any(file_of(image) != image for image, _ in pairs)
     if count >= (2 if stacks else 4 if alike else 10) and 2 * count <= len(pairs):

@@ -1,4 +1,4 @@
-"""Label files in every kind, and small data sets of them, drawn for the tests."""
+"""Label files in every kind, small data sets of them, and small networks, for the tests."""
 
 import struct
 import zlib
@@ -106,3 +106,21 @@ def pair_files(images, labels):
     if complaints:
         raise InputError(complaints[0])
     return pairs
+
+
+def small_network(channels, n, size=(None, None), seed=1):
+    """A network that paints by colour; without a size, pictures at their own."""
+    import keras
+
+    from model import About
+    from seg.classes import class_table
+    from seg.sizes import SizeRule
+
+    keras.utils.set_random_seed(seed)
+    picture = keras.Input((*size, channels))
+    x = keras.layers.Conv2D(16, 3, padding='same', activation='relu')(picture)
+    output = keras.layers.Conv2D(n, 1, activation='softmax' if n > 1 else 'sigmoid')(x)
+    model = keras.Model(picture, output)
+    model.set_weights([4 * weight for weight in model.get_weights()])
+    model.about = About(class_table(n), SizeRule('pad' if size[0] else 'tile', *size))
+    return model

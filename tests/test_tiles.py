@@ -135,7 +135,7 @@ def test_what_tiles_a_network_takes():
 
 
 def painted(model, image, **options):
-    [result] = paint(model, [Job('x', lambda: image, None, None)], Settings(**options), True)
+    [result] = paint(model, [Job('x', lambda: image, None, None)], Settings(**options), np.float16)
     return result.output.astype(np.float32), result.index
 
 
