@@ -51,8 +51,10 @@ function along(source, outer, from, inner, to, filter) {
 }
 
 function resize(source, [h, w], channels, [high, wide], filter) {
-  if (w !== wide) source = along(source, h, w, channels, wide, filter);
-  return h === high ? source : along(source, 1, h, wide * channels, high, filter);
+  const tall = high < h && h - high > 2 * (w - wide); // Pillow 13 begins with the height then
+  if (tall) source = along(source, 1, h, w * channels, high, filter);
+  if (w !== wide) source = along(source, tall ? high : h, w, channels, wide, filter);
+  return tall || h === high ? source : along(source, 1, h, wide * channels, high, filter);
 }
 
 // ---------------------------------------------------------------- the size rule
