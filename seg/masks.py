@@ -16,7 +16,7 @@ import numpy as np
 import tifffile
 
 from seg import report
-from seg.classes import NO_CLASS, indices_to_colours
+from seg.classes import NO_CLASS
 from seg.files import (
     MANY,
     MARK,
@@ -34,7 +34,6 @@ from seg.files import (
 )
 from seg.formats import MAX_PIXELS, open_picture, pages_of
 from seg.settings import SAVES
-from seg.shapes import GROUNDS
 from seg.tiles import OnDisk, thinned
 
 OURS = f'{MARK} mask'  # see files.MARKS
@@ -49,7 +48,8 @@ COLUMNS = 'picture class area row column top left bottom right'.split()  # see f
 class Masks:
     """Writes to a folder what settings.save names: <name>.png colour masks; index/<name>.png, grey
     levels that are class indices; probability/<name>.npz, float16 (H, W, classes); overlay/<name>.
-    jpg with a legend, or side-by-side/; objects.csv, a row for each connected region of a class.
+    jpg, or side-by-side/, and legend.png there; objects.csv, a row for each connected region of a
+    class.
 
     Where two pictures have one name, the second's is <name>-2, also when the first was painted
     earlier: a mask tells by a text chunk which picture it is of. files: all that will come, pages
@@ -80,6 +80,8 @@ class Masks:
                 refuse_foreign(place / f'{name}{end}')
         if 'objects' in settings.save:
             refuse_foreign(self.folder / 'objects.csv')
+        if 'overlay' in settings.save:
+            refuse_foreign(self.shown / 'legend.png')
         make_folders(folder, settings, [*folders_of(files), *read])
 
     @property
@@ -130,26 +132,27 @@ class Masks:
             path = (self.folder if kind == 'colour' else self.folder / 'index') / f'{name}{suffix}'
             if suffix == '.png':
                 index = pages[0]
-                picture = indices_to_colours(index, self.classes) if kind == 'colour' else index
+                picture = report.mask(index, self.classes) if kind == 'colour' else index
                 report.save_picture(picture, path, _source(source))
                 continue
             write = {'.tif': _tiff, '.dcm': _dicom}.get(suffix, _nifti)
+            palette = self.classes.display[:, :3] if kind == 'colour' else None
             with whole_file(path, durable=False) as beside:
-                write(beside, source, pages, self.classes.palette if kind == 'colour' else None)
+                write(beside, source, pages, palette)
 
     def _overlay(self, painted, name):
         image, index = (thinned(a, SHOWN) for a in (painted.image, painted.index))
-        rgb = report.as_rgb(image)
+        image, index = report.enlarged(report.as_rgb(image), index)
         if self.settings.side_by_side:
-            picture = report.side_by_side(rgb, indices_to_colours(index, self.classes))
+            picture = report.side_by_side(image, report.in_colours(index, self.classes))
         else:
-            picture = report.overlay(rgb, index, self.classes, self.settings.opacity)
-        named = report.to_name(index, self.classes)
-        picture = np.vstack([picture, report.legend(self.classes, picture.shape[1], named)])
+            picture = report.overlay(image, index, self.classes, self.settings.opacity)
         report.save_picture(picture, self.shown / f'{name}.jpg')
 
     def finish(self):
         """Write what is of all pictures."""
+        if 'overlay' in self.settings.save:
+            report.save_picture(report.legend(self.classes), self.shown / 'legend.png')
         if 'objects' in self.settings.save:
             write_csv(self.folder / 'objects.csv', [COLUMNS, *self.objects])
 
@@ -196,7 +199,7 @@ def _objects(name, index, classes):
 
     rows = []
     for c in classes.scored:
-        if classes.names[c].casefold() in GROUNDS or not (index == c).any():
+        if c == classes.ground or not (index == c).any():
             continue
         for region in regionprops(label(index == c)):
             place = [f'{value:.1f}' for value in region.centroid]
