@@ -92,10 +92,10 @@ def test_tensorboard_holds_scalars_and_pictures(done, drawn):
     for tag, file in zip(shown, sorted((drawn / 'val').iterdir())):
         _, _, png = events.Tensors(tag)[-1].tensor_proto.string_val  # width, height, picture
         picture = np.asarray(Image.open(io.BytesIO(png)))  # 8 times as large
-        small = np.asarray(Image.open(file).resize((480, 360), Image.Resampling.BICUBIC))
-        np.testing.assert_array_equal(picture[:, :480], small)
+        small = np.asarray(Image.open(file).resize((512, 384), Image.Resampling.BICUBIC))
+        np.testing.assert_array_equal(picture[:, :512], small)
         colours = CAMVID.palette[np.asarray(Image.open(drawn / 'valannot' / file.name))]
-        np.testing.assert_array_equal(picture[4::8, 482 + 4 : 482 + 480 : 8], colours)
+        np.testing.assert_array_equal(picture[4::8, 514 + 4 : 514 + 512 : 8], colours)
 
 
 def test_tensorboard_holds_the_settings(done):

@@ -70,7 +70,10 @@ def streets(tmp_path_factory):
     made.write(
         sum(counts.values()),
         {'Model': 'log/1-fast/best.hdf5', 'Data': 'CamVid'},
-        {'Settings': {'preset': 'fast', 'aug_dict': {'zoom_range': 0.05}}, 'Rest': {'zero': 0}},
+        {
+            'Settings': {'preset': 'fast', 'aug_dict': {'zoom_range': 0.05}},
+            'Tools': {'keras': '3.15'},
+        },
         HISTORY,
         'val',
         ['Road takes everything.'],
@@ -365,7 +368,7 @@ def test_memory_is_flat_and_the_file_small(tmp_path):
     size = os.path.getsize(tmp_path / 'r.html')
     assert len(names_of(tmp_path / 'r.html')) == 12
     assert size < 15e6  # noise: nothing compresses less, and the number of images plays no part
-    assert abs(peaks[1] - peaks[0]) < 2e6 and peaks[1] < 1.2 * size and written < 4 * size
+    assert abs(peaks[1] - peaks[0]) < 2e6 and peaks[1] < 1.2 * size and written < 7 * size
 
 
 def test_image_may_be_a_path_or_grey(tmp_path):
@@ -1003,6 +1006,7 @@ def test_a_picture_is_enlarged(page, browser):
     browser.press('ArrowLeft')
     assert browser.js(large) == [worst[12], *LAYERS['overlay']]
     browser.press('Escape')
+    browser.js('new Promise(done => setTimeout(done, 50))')  # the event comes later
     assert browser.js(large) is False and browser.js(NAMES) == worst[12:]
     assert browser.js(SHOWN) == [LAYERS['overlay']] * 2  # the switch is back, as it was left
     assert browser.js("document.activeElement.closest('figure').innerText").startswith(worst[12])

@@ -309,7 +309,7 @@ def test_the_report_shows_the_first_forty(tmp_path):
     text = text.partition('Labels to look at')[2]
     assert text.count('<figure>') == 40 and '30 more' in text  # folded away
     assert text.index('44.png') < text.index('43.png') and '4.png' in text and '>0.png' not in text
-    uris = [part.split('"')[0] for part in text.split('src="data:image/webp;base64,')[1:]]
+    uris = [part.split('"')[0] for part in text.split('src="data:image/jpeg;base64,')[1:]]
     assert len(uris) == 40 and max(map(len, uris)) < 20_000
     picture = np.asarray(Image.open(io.BytesIO(base64.b64decode(uris[0]))).convert('RGB')).astype(
         int

@@ -126,11 +126,13 @@ def _text(name):
 def _crop(picture, mask):
     """{'size': (width, height), 'uri': data URI} of a part of a picture, its region outlined."""
     image = Image.fromarray(outlined(picture, mask))
-    return {'size': image.size, 'uri': _data_uri(image, 80)}
+    return {'size': image.size, 'uri': _data_uri(image, 'jpeg')}
 
 
-def _data_uri(image, quality=50):
-    """A picture as WebP; with transparency, as label maps are, exact."""
-    data, exact = io.BytesIO(), image.mode == 'RGBA'
-    image.save(data, 'webp', lossless=exact, quality=quality, method=1 if exact else 4)
-    return f'data:image/webp;base64,{base64.b64encode(data.getvalue()).decode()}'
+def _data_uri(image, kind='webp'):
+    """A picture; with transparency, as label maps are, exact. JPEG has room for coloured lines."""
+    how = dict(quality=80, subsampling=0) if kind == 'jpeg' else dict(quality=50, method=2)
+    how = dict(lossless=True, quality=20, method=0) if image.mode == 'RGBA' else how
+    data = io.BytesIO()
+    image.save(data, kind, **how)
+    return f'data:image/{kind};base64,{base64.b64encode(data.getvalue()).decode()}'

@@ -117,7 +117,8 @@ grid.onkeydown = event => {
     next.tabIndex = 0
     next.focus()
   } else if (event.key === 'Enter' || event.key === ' ') pick(td)
-  if (step || event.key === ' ') event.preventDefault()
+  else if (!step) return
+  event.preventDefault() // nor does Enter press the button that has the focus now
 }
 
 // Columns of scores are sorted by their heads: numbers the highest first, names by the alphabet.
