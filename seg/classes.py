@@ -16,6 +16,8 @@ Unique = namedtuple('Unique', 'values index inverse counts')
 MOST_NAME = 100  # characters of a class' name
 # What a name may not hold: control characters, line ends, what turns text about, half characters.
 UNPRINTABLE = re.compile('[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]')
+GROUNDS = ('background', '_background_', '__background__', 'bg')  # what no shape covers
+VIVID = (0, 190, 255)  # a foreground that is grey; seldom in street scenes, stains or grey pictures
 VOID_NAMES = ('void', 'unlabelled', 'unlabeled', 'ignore', 'ignored', 'unknown', "don't care")
 
 
@@ -50,6 +52,27 @@ class ClassTable:
         """uint8 (256, 3): the colour of every label value; black where there is no class."""
         palette = np.zeros((256, 3), np.uint8)
         palette[: len(self)] = self.colours
+        return palette
+
+    @property
+    def ground(self):
+        """Index of the background, which pictures show through: of that name, or of two classes the
+        black one; None without one."""
+        scored = self.scored
+        named = [i for i in scored if self.names[i].casefold() in GROUNDS]
+        black = [i for i in scored if self.colours[i] == (0, 0, 0) and len(scored) == 2]
+        return next(iter(named + black), None)
+
+    @property
+    def display(self):
+        """uint8 (256, 4), RGBA: the palette as people see it, the background transparent; a grey
+        foreground of two classes is vivid."""
+        palette = np.c_[self.palette, np.full(256, 255, np.uint8)]
+        front = [i for i in self.scored if i != self.ground]
+        if len(front) == 1 and len({*self.colours[front[0]]}) == 1:
+            palette[front[0], :3] = VIVID
+        if self.ground is not None:
+            palette[self.ground, 3] = 0
         return palette
 
     def to_dict(self):

@@ -125,7 +125,7 @@ def in_folds(settings, data, run, one, last=BEST):
 
 def _score(settings, data, run, folders):
     """The out-of-fold scores and report of a run."""
-    from seg.modelfile import load_model
+    from seg.modelfile import load_model, read_about
     from seg.predict import _conclude, out_of_fold
     from seg.report import Report
     from seg.suspects import Suspects
@@ -133,5 +133,6 @@ def _score(settings, data, run, folders):
     page, look = Report(run / 'report.html', data.classes), Suspects(data.classes)
     networks = (load_model(folder / BEST) for folder in folders.values())
     counts, about = out_of_fold(networks, data, page.add, look, settings)
-    about |= dict(of=str(run))
-    _conclude(counts, data.classes, about, run / 'scores.json', page, look, settings)
+    about |= dict(of=f'{run}/fold*/{BEST}', data=data.where)
+    network = read_about(folders[1] / BEST)
+    _conclude(counts, data.classes, about, run / 'scores.json', page, look, network, {})

@@ -16,7 +16,7 @@ import numpy as np
 import tifffile
 
 from seg import report
-from seg.classes import NO_CLASS, indices_to_colours
+from seg.classes import NO_CLASS
 from seg.files import (
     MANY,
     MARK,
@@ -34,7 +34,6 @@ from seg.files import (
 )
 from seg.formats import MAX_PIXELS, open_picture, pages_of
 from seg.settings import SAVES
-from seg.shapes import GROUNDS
 from seg.tiles import OnDisk, thinned
 
 OURS = f'{MARK} mask'  # see files.MARKS
@@ -49,7 +48,8 @@ COLUMNS = 'picture class area row column top left bottom right'.split()  # see f
 class Masks:
     """Writes to a folder what settings.save names: <name>.png colour masks; index/<name>.png, grey
     levels that are class indices; probability/<name>.npz, float16 (H, W, classes); overlay/<name>.
-    jpg with a legend, or side-by-side/; objects.csv, a row for each connected region of a class.
+    jpg, or side-by-side/, and legend.png there; objects.csv, a row for each connected region of a
+    class.
 
     Where two pictures have one name, the second's is <name>-2, also when the first was painted
     earlier: a mask tells by a text chunk which picture it is of. files: all that will come, pages
@@ -81,6 +81,8 @@ class Masks:
                 refuse_foreign(place / f'{name}{end}')
         if 'objects' in settings.save:
             refuse_foreign(self.folder / 'objects.csv')
+        if 'overlay' in settings.save:
+            refuse_foreign(self.shown / 'legend.png')
         make_folders(folder, settings, [*folders_of(files), *read])
 
     @property
@@ -134,8 +136,9 @@ class Masks:
                 save_mask(path, index, self.classes if kind == 'colour' else None, source)
                 continue
             write = {'.tif': _tiff, '.dcm': _dicom}.get(suffix, _nifti)
+            palette = self.classes.display[:, :3] if kind == 'colour' else None
             with whole_file(path, durable=False) as beside:
-                write(beside, source, pages, self.classes.palette if kind == 'colour' else None)
+                write(beside, source, pages, palette)
 
     def where(self):
         """Where all of it is, in words."""
@@ -147,26 +150,25 @@ class Masks:
         """Write stacks that lost a page, and what is of all pictures."""
         for source in [*self.pages]:
             self._write(source, self.pages.pop(source))
+        if 'overlay' in self.settings.save:
+            report.save_picture(report.legend(self.classes), self.shown / 'legend.png')
         if 'objects' in self.settings.save:
             write_csv(self.folder / 'objects.csv', [COLUMNS, *self.objects])
 
 
-def overlay_of(image, index, classes, opacity=0.5, side_by_side=False, named=None):
-    """uint8 (h, w, 3), SHOWN pixels a side at most: a picture (H, W, C) of 8 or 16 bits with the
-    colours of its classes (H, W) over it, or beside it, above a legend of those `named`."""
-    rgb, index = report.as_rgb(thinned(image, SHOWN)), thinned(index, SHOWN)
+def overlay_of(image, index, classes, opacity=0.5, side_by_side=False):
+    """uint8 (h, w, 3), SHOWN pixels a side at most, small ones enlarged: a picture (H, W, C) of 8 or
+    16 bits with the colours of its classes (H, W) over it, or beside it."""
+    rgb, index = report.enlarged(report.as_rgb(thinned(image, SHOWN)), thinned(index, SHOWN))
     if side_by_side:
-        picture = report.side_by_side(rgb, indices_to_colours(index, classes))
-    else:
-        picture = report.overlay(rgb, index, classes, opacity)
-    named = named or report.to_name(index, classes)
-    return np.vstack([picture, report.legend(classes, picture.shape[1], named)])
+        return report.side_by_side(rgb, report.in_colours(index, classes))
+    return report.overlay(rgb, index, classes, opacity)
 
 
 def save_mask(path, index, classes, source=None):
     """Write a label map (H, W) as PNG: in its classes' colours, or where these are None as grey
     levels that are indices."""
-    picture = indices_to_colours(index, classes) if classes else index
+    picture = report.mask(index, classes) if classes else index
     report.save_picture(picture, path, source_of(source) if source else '')
 
 
@@ -219,7 +221,7 @@ def objects_of(name, index, classes):
 
     rows = []
     for c in classes.scored:
-        if classes.names[c].casefold() in GROUNDS or not (index == c).any():
+        if c == classes.ground or not (index == c).any():
             continue
         for region in regionprops(label(index == c)):
             place = [f'{value:.1f}' for value in region.centroid]

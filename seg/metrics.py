@@ -18,7 +18,8 @@ from seg.readers import in_threads, read_label, read_raws, recognise
 
 MEANS = {'miou': 'mIoU', 'accuracy': 'pixel accuracy', 'class_accuracy': 'class accuracy'}
 MEANS |= {'fw_iou': 'frequency-weighted IoU'}
-COLUMNS = {'share': 'share', 'iou': 'IoU', 'f1': 'F1', 'precision': 'precision', 'recall': 'recall'}
+COLUMNS = {'share': 'share', 'iou': 'IoU', 'f1': 'F1 (Dice)', 'precision': 'precision'}
+COLUMNS |= {'recall': 'recall'}
 
 
 def confusion(truth, prediction, table, other=False):

@@ -5,7 +5,7 @@ import statistics
 from collections import deque, namedtuple
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext, suppress
-from dataclasses import asdict, replace
+from dataclasses import replace
 from functools import partial
 from operator import length_hint
 from pathlib import Path
@@ -22,7 +22,7 @@ from seg.masks import Masks, output_of
 from seg.progress import Count, clear
 from seg.readers import Picture, open_image, read_label
 from seg.runs import BEST, PLAN, read_progress
-from seg.settings import Settings, versions
+from seg.settings import Settings, effective, versions
 from seg.sizes import resize
 from seg.sources import find_pictures, find_videos, load
 from seg.suspects import LOOK, Suspects
@@ -310,8 +310,9 @@ def paint_and_score(model, data, folder, settings):
     history = read_progress(folder)['history']
     report.to_png(report.curves_figure(history), folder / CURVES)
     about = dict(split=split, images=score.images, of=str(folder / BEST), flip=settings.flip)
+    about |= dict(data=data.where)
     target = folder / 'scores.json'
-    _conclude(score.counts, data.classes, about, target, page, look, settings, history)
+    _conclude(score.counts, data.classes, about, target, page, look, model.about, history)
     print(f'Wrote {counted(masks.written, "mask")} to {masks.where()}')
     if settings.data == 'CamVid' and not (settings.images or settings.output or settings.fold):
         how = dict(copy_function=copy_whole, dirs_exist_ok=True)
@@ -398,7 +399,8 @@ def evaluate(settings, flags, model=None, path=None):
             _refuse_moved(file, data.folds[network.about.settings['fold'] - 1][1])
         look = Suspects(data.classes)
         counts, about = out_of_fold(networks, data, each, look, settings)
-        return _conclude(counts, data.classes, about | dict(of=str(path)), target, page, look)
+        about |= dict(of=str(path), data=data.where)
+        return _conclude(counts, data.classes, about, target, page, look, networks[0].about)
     if model:
         score, look = Score(data.classes, each), Suspects(data.classes)
         run(model, look.watch(jobs_of(model, pairs, data.formats)), [score, look], settings)
@@ -406,8 +408,9 @@ def evaluate(settings, flags, model=None, path=None):
     else:
         look, images = None, len(pairs)
         counts = metrics.evaluate_masks(masks, pairs, data.classes, data.formats, each)
-    about = dict(split=split, images=images, of=str(masks or path), flip=settings.flip)
-    _conclude(counts, data.classes, about, target, page, look)
+    found = dict(split=split, images=images, of=str(masks or path), flip=settings.flip)
+    found |= dict(data=data.where)
+    _conclude(counts, data.classes, found, target, page, look, model and model.about)
 
 
 def data_of(networks, settings, flags):
@@ -473,9 +476,10 @@ def out_of_fold(networks, data, each, look, settings):
     return sum(counts), about | dict(deviation=spread, folds=folds)
 
 
-def _conclude(counts, classes, about, path, page, look, settings=None, history=None):
+def _conclude(counts, classes, about, path, page, look, network=None, history=None):
     """Print the table of scores and what it warns of; write scores.json, suspects.csv and the
-    report. look: Suspects, or None of masks, which have no probabilities."""
+    report. look: Suspects, or None of masks, which have no probabilities; network: About of what is
+    scored; history: of the run that ends with this."""
     what = '' if about['split'] == 'test' else ' (not a test score)'
     print(
         f'{about["of"]} on the {about["split"]} split, {counted(about["images"], "picture")}{what}'
@@ -489,9 +493,14 @@ def _conclude(counts, classes, about, path, page, look, settings=None, history=N
     if look:
         look.write(Path(path).with_name(LOOK), about['split'], page and page.path)
     if page:
-        shown = asdict(settings) if settings else {'scored': about['of']}
-        plan = path.parent / PLAN if settings else None  # of a run
+        head = {'Model' if network else 'Masks': about['of'], 'Data': about['data']}
+        head |= {'Split': about['split']}
+        facts = {'Versions': versions()}
+        if network:
+            titles = 'Settings of the training', 'Settings left at their defaults'
+            facts = dict(zip(titles, effective(network))) | facts
+        plan = path.parent / PLAN if history is not None else None  # of a run
         plan = read_json(plan).get('plan', ()) if plan and plan.is_file() else ()
-        page.write(counts, shown, versions(), history, about['split'], lines, plan, entries)
+        page.write(counts, head, facts, history, about['split'], lines, plan, entries)
     written = [path, *([page.path] if page else []), *([path.with_name(CURVES)] if history else [])]
     print(f'Wrote {", ".join(map(str, written))}')

@@ -8,6 +8,7 @@ import math
 import os
 from collections import Counter, namedtuple
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import numpy as np
 
@@ -257,6 +258,8 @@ def meaning(stored, kind, table):
         return lookup(colours, TWO_CLASSES)
     if kind == 'colour':
         classes, (raw, *_) = lookup(colours, table), getattr(stored, 'raws', [stored])
+        seen = replace(table, colours=table.display[:n, :3])  # as our masks of two classes are
+        classes = np.where(classes < 0, lookup(colours, seen), classes)
         border = (classes < 0) & (values == NO_CLASS)
         if raw.layout == 'rgb' and not table.all_grey:  # there white is a colour like others
             border = False

@@ -310,6 +310,31 @@ def resolve(flags, presets):
     return chosen
 
 
+def effective(network):
+    """({name: value} of settings that a network, a modelfile.About, was trained with; the same of
+    those at their defaults), as people read them: what was left open as it came to be, and nothing
+    that has no say in its training or that another setting switches off."""
+    given, rule = network.settings, network.rule
+    one = given.get('num_class') == 1
+    came = dict(num_class=len(network.classes), activation='sigmoid' if one else 'softmax')
+    came |= dict(loss=('binary' if one else 'categorical') + '_crossentropy')
+    came |= dict(size=(rule.height, rule.width) if rule.fixed else None)
+    off = {*'changed_data log model output save opacity side_by_side flip tile overlap'.split()}
+    instead = dict(augment='aug_dict', images='data', minutes='steps')
+    off |= {other for name, other in instead.items() if given.get(name) is not None}
+    if given.get('encoder', 'none') == 'none':
+        off |= {'encoder_weights', 'encoder_rate', 'freeze'}
+    chosen, default = {}, {}
+    for name in [name for name in FIELDS if name in given and name not in off]:
+        value = came.get(name) if given[name] is None else given[name]
+        where = default if value == FIELDS[name].default else chosen
+        if isinstance(value, (list, tuple)):
+            value = 'x'.join(map(str, value))
+        if value is not None:
+            where[name] = {True: 'yes', False: 'no'}[value] if isinstance(value, bool) else value
+    return chosen, default
+
+
 def versions():
     """{package: installed version or None} of requirements.txt."""
     found = {}

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw
 
-from seg.classes import NO_CLASS
+from seg.classes import GROUNDS, NO_CLASS
 from seg.files import InputError
 
 # kind: polygon, rectangle, circle, ellipse, line, point or mask; name: of its class, None for no
@@ -23,7 +23,6 @@ from seg.files import InputError
 Shape = namedtuple('Shape', 'kind name data holes', defaults=((),))
 LEAST = {'polygon': 3, 'rectangle': 2, 'circle': 2, 'ellipse': 2, 'line': 2, 'point': 1}
 LINE, DOT = 10, 5  # labelme's: width of a line, radius of a point
-GROUNDS = ('background', '_background_', '__background__', 'bg')  # what no shape covers
 MOST = 254  # classes, for 255 is none
 
 

@@ -11,11 +11,10 @@ from functools import partial
 import numpy as np
 
 from seg import tablefiles
-from seg.classes import named_classes, shown
+from seg.classes import GROUNDS, named_classes, shown
 from seg.files import InputError
 from seg.pairing import split_in, split_of
 from seg.shapes import (
-    GROUNDS,
     MOST,
     Drawn,
     Legend,

@@ -20,7 +20,6 @@ from PIL import Image
 from seg import hosts, metrics, report
 from seg.average import Average
 from seg.check import class_weights
-from seg.classes import indices_to_colours
 from seg.devices import ALONE
 from seg.encoders import encoder_layers
 from seg.files import InputError, counted, whole_file
@@ -38,7 +37,7 @@ from seg.runs import (
     read_progress,
     write_settings,
 )
-from seg.settings import Settings, read_settings
+from seg.settings import Settings, effective, read_settings
 from seg.sizes import resize
 from seg.speed import make_optimizer, quicken
 
@@ -443,25 +442,41 @@ class Guard(keras.callbacks.Callback):
 
 
 class Board(keras.callbacks.TensorBoard):
-    """Keras' TensorBoard, with four fixed validation images, their truth and prediction."""
+    """TensorBoard, by the order of names: accuracy, loss and mIoU, then IoU of each class, learning
+    rate, and pictures, four fixed validation images with truth and prediction; settings as text and
+    as HParams."""
 
     def __init__(self, run, validation, history):
+        from tensorboard.plugins.hparams import api
+
         super().__init__(str(run), write_graph=False)
         self.validation, self.history, self.said = validation, history, set()
+        chosen, default = effective(validation.plain.about)
+        rows = [f'| {name} | {value} |' for name, value in (chosen | default).items()]
+        writer = tf.summary.create_file_writer(str(run))
+        with writer.as_default():
+            tf.summary.text('settings', '\n'.join(['| setting | value |', '|---|---|', *rows]), 0)
+            api.hparams({name: str(value) for name, value in chosen.items()}, trial_id=run.name)
+        writer.close()
 
     def on_epoch_end(self, epoch, logs=None):
-        super().on_epoch_end(epoch, logs)
         classes, counts = self.validation.classes, self.validation.counts
+        values = {f'epoch_{name}': value for name, value in logs.items() if name[:4] != 'val_'}
+        rate = float(keras.ops.convert_to_numpy(self.model.optimizer.learning_rate))
+        self._scalars(self._train_writer, values | {'learning_rate': rate}, epoch)
+        values = {f'epoch_{name[4:]}': value for name, value in logs.items() if name[:4] == 'val_'}
+        ious = zip(classes.scored, metrics.scores(counts)['iou'])
+        values |= {f'iou/{classes.names[i]}': iou for i, iou in ious if not np.isnan(iou)}
+        self._scalars(self._val_writer, values, epoch)
         with self._val_writer.as_default():
-            for place, (image, truth, index) in enumerate(self.validation.shown):
-                maps = [indices_to_colours(x, classes) for x in (truth, index)]
+            for place, shown in enumerate(self.validation.shown, 1):
+                image, *maps = report.enlarged(*shown)
+                maps = [report.in_colours(index, classes) for index in maps]
                 picture = report.side_by_side(image, *maps)
-                tf.summary.image(f'image, truth, prediction {place + 1}', picture[None], epoch)
-            for i, iou in zip(classes.scored, metrics.scores(counts)['iou']):
-                if not np.isnan(iou):
-                    tf.summary.scalar(f'IoU/{classes.names[i]}', iou, step=epoch)
+                name = f'pictures/{place} image, truth, prediction'
+                tf.summary.image(name, picture[None], epoch)
             matrix = report.to_array(report.confusion_figure(counts, classes))
-            tf.summary.image('confusion matrix', matrix[None], step=epoch)
+            tf.summary.image('pictures/confusion matrix', matrix[None], epoch)
         if epoch >= 4 or epoch + 1 == self.params['epochs']:  # before, a class may well be missing
             losses = [*self.history.get('val_loss', []), logs['val_loss']]
             for line in metrics.warnings(counts, classes, losses):
@@ -470,3 +485,8 @@ class Board(keras.callbacks.TensorBoard):
                 self.said.add(line)
         self._train_writer.flush()  # a killed run has its last epoch's points, too
         self._val_writer.flush()
+
+    def _scalars(self, writer, values, epoch):
+        with writer.as_default():
+            for name, value in values.items():
+                tf.summary.scalar(name, value, epoch)

@@ -31,9 +31,8 @@ from seg.files import (
     unique_names,
     whole_file,
 )
-from seg.masks import OURS, SHOWN, Masks, overlay_of, source_of
+from seg.masks import OURS, Masks, overlay_of, source_of
 from seg.predict import job_of, run, tell_shrunk
-from seg.tiles import thinned
 from seg.tree import header_size
 
 try:
@@ -231,7 +230,7 @@ class Film:
 
     def __init__(self, path, reel, classes, settings):
         self.path, self.reel, self.classes, self.settings = path, reel, classes, settings
-        self.base, self.out, self.named = reel.base, None, None
+        self.base, self.out = reel.base, None
 
     def __enter__(self):
         return self
@@ -253,8 +252,8 @@ class Film:
 
     def __call__(self, painted):
         how = self.settings.opacity, self.settings.side_by_side
-        self.named = self.named or report.to_name(thinned(painted.index, SHOWN), self.classes)
-        picture = overlay_of(painted.image, painted.index, self.classes, *how, self.named)
+        picture = overlay_of(painted.image, painted.index, self.classes, *how)
+        picture = np.vstack([picture, report.legend(self.classes, picture.shape[1])])
         height, width = picture.shape[:2]
         picture = np.pad(picture, ((0, height % 2), (0, width % 2), (0, 0)), 'edge')
         frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(picture), 'rgb24')

@@ -15,6 +15,7 @@ from labelled import FIVE, scene
 from seg.classes import (
     CAMVID,
     TWO_CLASSES,
+    VIVID,
     ClassTable,
     class_table,
     from_hex,
@@ -55,6 +56,31 @@ def test_unknown_colours_are_found(table, rgb):
         colour = tuple(rgb[y, x].tolist())
         known = colour in table.colours
         assert index[y, x] == (table.colours.index(colour) if known else -1)
+
+
+GREY, RED = (90, 90, 90), (200, 0, 0)
+
+
+@pytest.mark.parametrize(
+    'names, colours, ground, seen',
+    [
+        (('Background', 'Foreground'), ((0, 0, 0), (255, 255, 255)), 0, (None, VIVID)),
+        (('good', 'defect'), ((0, 0, 0), RED), 0, (None, RED)),  # black of two
+        (('cell', 'bg'), (GREY, (255, 255, 255)), 1, (VIVID, None)),
+        (('road', 'grass'), (GREY, RED), None, (GREY, RED)),
+        (('background', 'a', 'b'), ((0, 0, 0), GREY, RED), 0, (None, GREY, RED)),
+        (('class 0', 'a', 'b'), ((0, 0, 0), GREY, RED), None, ((0, 0, 0), GREY, RED)),
+        (('a', 'Void'), (GREY, (0, 0, 0)), None, (VIVID, (0, 0, 0))),
+    ],
+)
+def test_how_people_see_a_table(names, colours, ground, seen):
+    """None: transparent."""
+    roles = ['void' if name == 'Void' else 'scored' for name in names]
+    table = ClassTable(names, colours, tuple(roles))
+    assert table.ground == ground
+    for (*colour, alpha), wanted in zip(table.display.tolist(), seen):
+        assert alpha == 255 * (wanted is not None) and (not alpha or tuple(colour) == wanted)
+    assert (CAMVID.display[:, :3] == CAMVID.palette).all() and CAMVID.display.min(0)[3] == 255
 
 
 # ---------------------------------------------------------------------------- chapter 3

@@ -83,16 +83,37 @@ def test_tensorboard_holds_scalars_and_pictures(done, drawn):
     for part in ('train', 'validation'):
         events = EventAccumulator(str(log / part), size_guidance={'tensors': 0}).Reload()
         tags[part] = set(events.Tags()['tensors'])
-    assert {'epoch_loss', 'epoch_accuracy', 'epoch_miou', 'epoch_learning_rate'} <= tags['train']
-    assert {'epoch_loss', 'epoch_accuracy', 'epoch_miou'} <= tags['validation']
+    three = ['epoch_accuracy', 'epoch_loss', 'epoch_miou']
+    assert sorted(tags['train']) == [*three, 'learning_rate']
+    assert sorted(tags['validation'])[:3] == three and 'iou/Road' in tags['validation']
+    others = {tag.split('/')[0] for tag in tags['validation'] - {*three}}
+    assert others == {'iou', 'pictures'}
     shown = sorted(tag for tag in tags['validation'] if 'prediction' in tag)
     assert len(shown) == 3  # of 3 images
     for tag, file in zip(shown, sorted((drawn / 'val').iterdir())):
         _, _, png = events.Tensors(tag)[-1].tensor_proto.string_val  # width, height, picture
-        picture = np.asarray(Image.open(io.BytesIO(png)))
-        np.testing.assert_array_equal(picture[:, :64], np.asarray(Image.open(file)))
+        picture = np.asarray(Image.open(io.BytesIO(png)))  # 8 times as large
+        small = np.asarray(Image.open(file).resize((512, 384), Image.Resampling.BICUBIC))
+        np.testing.assert_array_equal(picture[:, :512], small)
         colours = CAMVID.palette[np.asarray(Image.open(drawn / 'valannot' / file.name))]
-        np.testing.assert_array_equal(picture[:, 66 : 66 + 64], colours)
+        np.testing.assert_array_equal(picture[4::8, 514 + 4 : 514 + 512 : 8], colours)
+
+
+def test_tensorboard_holds_the_settings(done):
+    """As text, and as what the HParams plugin compares runs by."""
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+    from tensorboard.plugins.hparams.metadata import parse_session_start_info_plugin_data
+
+    (log,) = (done / 'log').iterdir()
+    events = EventAccumulator(str(log), size_guidance={'tensors': 0}).Reload()
+    (text,) = (event.tensor_proto.string_val[0].decode() for event in events.Tensors('settings'))
+    assert '| filters | 2 |' in text and '| size | 48x64 |' in text and 'None' not in text
+    about = events.SummaryMetadata('_hparams_/session_start_info').plugin_data.content
+    held = {
+        name: v.string_value
+        for name, v in parse_session_start_info_plugin_data(about).hparams.items()
+    }
+    assert held['filters'] == '2' and held['loss'] == 'categorical_crossentropy'
 
 
 def test_three_lines_of_plain_keras_open_the_result(done):

@@ -181,7 +181,7 @@ def test_as_many_classes_as_a_label_can_hold():
 def test_table_lines_up_for_chinese_names():
     text = format_scores(scores(confusion(array(ROAD, SKY), array(ROAD, SKY), TABLE)), TABLE)
     head, road, sky, tree, means = text.splitlines()
-    assert head.split() == 'class share % IoU % F1 % precision % recall %'.split()
+    assert head.split() == 'class share % IoU % F1 (Dice) % precision % recall %'.split()
     assert road.split() == ['road', '50.00', '100.0', '100.0', '100.0', '100.0']
     assert len(road) == len(sky) + 2 == len(tree)  # two characters of double width
     assert means.startswith('mIoU 100.0 %   pixel accuracy 100.0 %')

@@ -10,7 +10,7 @@ from PIL import Image
 
 import seg
 from model import unet
-from seg import predict
+from seg import predict, report
 from seg.classes import CAMVID, TWO_CLASSES
 from seg.files import InputError, unique_names
 from seg.masks import Masks
@@ -117,13 +117,13 @@ def test_evaluate_is_one_count_of_all(model, pairs):
 def test_masks_written_score_as_the_model_does(model, pairs, tmp_path):
     """predict, then evaluate of the folder, equals evaluate of the model."""
     predict_files(model, [p for p, _ in pairs], tmp_path / 'out')
-    report = Report(tmp_path / 'report.html', CAMVID)
+    page = Report(tmp_path / 'report.html', CAMVID)
     formats = recognise(read_raws([label for _, label in pairs]), CAMVID)[0]
-    counts = evaluate_masks(tmp_path / 'out', pairs, CAMVID, formats, report.add)
+    counts = evaluate_masks(tmp_path / 'out', pairs, CAMVID, formats, page.add)
     expected, _ = evaluate(model, pairs)
     assert (counts[:, :-1] == expected).all() and not counts[:, -1].any()
-    report.write(counts, split='test')
-    assert (tmp_path / 'report.html').read_text('utf-8').count('<img') == 16
+    page.write(counts, split='test')
+    assert '4 images' in (tmp_path / 'report.html').read_text('utf-8')
 
 
 def test_evaluate_names_what_does_not_fit(model, pairs, monkeypatch):
@@ -153,10 +153,16 @@ def test_one_channel_in_and_out(tmp_path):
         [(~truth & ~found).sum(), (~truth & found).sum()],
         [(truth & ~found).sum(), (truth & found).sum()],
     ]
-    report = Report(tmp_path / 'r.html', model.about.classes)
-    assert evaluate(model, pairs, flip=True, each=report.add)[0].sum() == 512
-    report.write(counts)
+    page = Report(tmp_path / 'r.html', model.about.classes)
+    assert evaluate(model, pairs, flip=True, each=page.add)[0].sum() == 512
+    page.write(counts)
     predict_files(model, [tmp_path / 'a.png'], tmp_path / 'out', side_by_side=True)
+    with Image.open(tmp_path / 'out' / 'a.png') as mask:  # the background is transparent
+        assert mask.mode == 'P' and (np.asarray(mask) == found).all()
+        assert (np.asarray(mask.convert('RGBA'))[..., 3] == 255 * found).all()
+    formats = recognise(read_raws([pairs[0][1]]), TWO_CLASSES)[0]
+    scored = evaluate_masks(tmp_path / 'out', pairs, TWO_CLASSES, formats)
+    assert (scored[:, :-1] == counts).all()  # and it is read as what it means
 
 
 def test_masks_overlays_and_side_by_side(model, pairs, tmp_path):
@@ -166,17 +172,21 @@ def test_masks_overlays_and_side_by_side(model, pairs, tmp_path):
         mask = np.asarray(Image.open(out / f'{file.stem}.png'))
         assert (mask == CAMVID.palette[index]).all()
         overlay = Image.open(out / 'overlay' / f'{file.stem}.jpg')
-        assert overlay.width == index.shape[1] and overlay.height > index.shape[0]
+        larger = -(-480 // max(index.shape))  # 8 times, or 5
+        assert overlay.size == (larger * index.shape[1], larger * index.shape[0])
+    legend = np.asarray(Image.open(out / 'overlay' / 'legend.png'))
+    assert (legend == report.legend(CAMVID)).all()
     predict_files(model, files[:1], tmp_path / 'two', side_by_side=True)
     picture = np.asarray(Image.open(tmp_path / 'two' / 'side-by-side' / '0.jpg')).astype(int)
-    assert picture.shape[1] == 2 * SIZE[1] + 2 and not (tmp_path / 'two' / 'overlay').exists()
-    assert np.abs(picture[: SIZE[0], : SIZE[1]] - np.asarray(Image.open(files[0]))).mean() < 12
-    mask = np.asarray(Image.open(tmp_path / 'two' / '0.png')).astype(int)
-    assert np.abs(picture[: SIZE[0], -SIZE[1] :] - mask).mean() < 25
-    for opacity, same in ((0.0, files[0]), (1.0, out / '0.png')):
+    assert picture.shape[1] == 2 * 512 + 2 and not (tmp_path / 'two' / 'overlay').exists()
+    assert (tmp_path / 'two' / 'side-by-side' / 'legend.png').exists()
+    small = np.asarray(Image.open(files[0]).resize((512, 384)))
+    mask = np.asarray(Image.open(out / '0.png')).astype(int).repeat(8, 0).repeat(8, 1)
+    assert np.abs(picture[:, :512] - small).mean() < 12 > np.abs(picture[:, -512:] - mask).mean()
+    for opacity, same in ((0.0, small), (1.0, mask)):  # but for the lines
         predict_files(model, files[:1], tmp_path / 'o', opacity=opacity)
         picture = np.asarray(Image.open(tmp_path / 'o' / 'overlay' / '0.jpg')).astype(int)
-        assert np.abs(picture[: SIZE[0]] - np.asarray(Image.open(same))).mean() < 25
+        assert np.median(np.abs(picture - same)) < 12
 
 
 def test_names():

@@ -14,6 +14,7 @@ from seg.report.pictures import find_font, save_picture
 PANELS = dict(loss='Loss', accuracy='Pixel accuracy', miou='mIoU', learning_rate='Learning rate')
 TRAIN, VAL, GRID = '#8390a2', '#3b82f6', '#80808050'
 HIT, MISS = (59, 130, 246), (234, 88, 12)  # blue, orange
+FEW = 25  # classes; more get small cells without numbers
 
 
 def curves_figure(history):
@@ -41,23 +42,28 @@ def curves_figure(history):
     return figure
 
 
-def confusion_figure(counts, table):
-    """metrics.confusion's counts, (n, n) or, with a column for no class, (n, n + 1): rows truth,
-    columns prediction, each row in percent of its pixels."""
-    from matplotlib.figure import Figure
-
+def matrix_of(counts, table):
+    """(names of the rows, truth; of the columns, prediction; share (n, m) of the pixels of a row;
+    opacity (n, m) of its cell) of metrics.confusion's counts, (n, n) or, with a column for no
+    class, (n, n + 1)."""
     counts, rows = np.asarray(counts, float), [table.names[i] for i in table.scored]
     columns = rows + ['no class'] * bool(counts[:, len(rows) :].any())
     share = counts[:, : len(columns)] / np.maximum(counts.sum(1, keepdims=True), 1)
-    few = len(rows) <= 25  # more get small cells without numbers
+    # The root shows a few percent of wrong ones as well; on 0.7 a number is still readable.
+    return rows, columns, share, 0.7 * np.where(np.eye(*share.shape), share, share**0.5)
+
+
+def confusion_figure(counts, table):
+    """metrics.confusion's counts, each row in percent of its pixels."""
+    from matplotlib.figure import Figure
+
+    rows, columns, share, opacity = matrix_of(counts, table)
+    few = len(rows) <= FEW
     cell, size = (0.42, 9) if few else (0.15, 7)  # inches, points
     figure = Figure(figsize=(cell * len(columns), cell * len(rows)))
     figure.set_label('Confusion matrix: percent of the pixels of each true class')
     axes = figure.add_axes((0, 0, 1, 1))
-    hit = np.eye(*share.shape, dtype=bool)
-    # The root shows a few percent of wrong ones as well; on 0.7 a number is still readable.
-    opacity = 0.7 * np.where(hit, share, share**0.5)
-    colour = np.where(hit[..., None], HIT, MISS) / 255
+    colour = np.where(np.eye(*share.shape)[..., None], HIT, MISS) / 255
     axes.imshow(np.dstack([colour, opacity]), interpolation='none')
     axes.set_title('prediction', fontsize=10)
     axes.set_ylabel('truth')

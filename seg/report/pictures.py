@@ -1,4 +1,4 @@
-"""Pictures from arrays: overlay, legend, error map, the preview page; writing them."""
+"""Pictures from arrays: overlay, legend, errors, the preview page; writing them."""
 
 import functools
 from contextlib import suppress
@@ -11,28 +11,75 @@ from scipy import ndimage
 from seg.classes import indices_to_colours
 from seg.files import MARK, whole_file
 from seg.readers import to_rgb, viewable
+from seg.sizes import resize
 
-WRONG, IGNORED = (255, 122, 40), (128, 128, 128)  # error map
+SIDE = 480  # pixels that the longer side of a picture to look at has at least
+LINE = (255, 255, 255)  # between classes
+WRONG, IGNORED = (255, 122, 40), (205, 208, 214)  # errors; no class has this grey
 OUTLINE = (255, 0, 200)  # seldom in a picture
 
 
 def save_picture(picture, path, source=''):
-    """Write a uint8 array (H, W, 3) as PNG or JPEG by the path's suffix, whole or not at all; a
-    PNG keeps what `source` says of the picture that it was made of."""
+    """Write a uint8 array (H, W) or (H, W, 3), or a PIL image, as PNG or JPEG by the path's suffix,
+    whole or not at all; a PNG keeps what `source` says of the picture that it was made of."""
     about = PngImagePlugin.PngInfo()
     about.add_text('Software', MARK)
     if source:
         about.add_text('Source', source)
     # Level 1 takes a third of the time for a few percent more bytes.
     options = {'pnginfo': about, 'compress_level': 1, 'comment': MARK.encode(), 'quality': 90}
+    picture = Image.fromarray(picture) if isinstance(picture, np.ndarray) else picture
     with whole_file(path, durable=False) as beside:
-        Image.fromarray(picture).save(beside, **options)
+        picture.save(beside, **options)
+
+
+def mask(index, table):
+    """A label map (H, W) in colours: uint8 (H, W, 3); of two classes a PIL image whose pixels stay
+    class indices, by a palette with the background transparent."""
+    if len(table.scored) != 2 or table.ground is None:
+        return indices_to_colours(index, table)
+    picture = Image.fromarray(index)
+    picture.putpalette(table.display.tobytes(), 'RGBA')
+    return picture
+
+
+def layer(index, table, opacity=0.5):
+    """uint8 (H, W, 4), RGBA, to lay over a picture: colours of classes (H, W) but the background's,
+    and lines where one ends; around what has a background in its own colour."""
+    palette, lines = table.display, np.zeros(index.shape, bool)
+    down, right = index[1:] != index[:-1], index[:, 1:] != index[:, :-1]
+    lines[1:] |= down
+    lines[:, 1:] |= right
+    if table.ground is not None:  # on both sides, of which the background's shows nothing
+        lines[:-1] |= down
+        lines[:, :-1] |= right
+    wider = max(index.shape) // (1000 if table.ground is None else 400)  # as pictures are larger
+    lines = ndimage.binary_dilation(lines, iterations=wider) if wider else lines
+    palette[:, 3] = np.round(palette[:, 3] * opacity)
+    made = palette.take(index, axis=0)
+    made[lines] = (*LINE, 255) if table.ground is None else table.display[index[lines]]
+    return made
 
 
 def overlay(image, index, table, opacity=0.5):
-    """uint8 image (H, W, 3) with the colours of the classes (H, W) over it."""
-    colours = indices_to_colours(index, table)
-    return np.asarray(Image.blend(Image.fromarray(image), Image.fromarray(colours), opacity))
+    """uint8 image (H, W, 3) with the layer of its classes (H, W) over it."""
+    picture = Image.fromarray(image).convert('RGBA')
+    picture.alpha_composite(Image.fromarray(layer(index, table, opacity)))
+    return np.asarray(picture.convert('RGB'))
+
+
+def in_colours(index, table):
+    """uint8 (H, W, 3) of a label map (H, W), to look at where nothing is transparent."""
+    return table.display[:, :3].take(index, axis=0)
+
+
+def enlarged(image, *labels, side=SIDE):
+    """Picture (H, W, C) and label maps (H, W), a small one's so many times larger that the longer
+    side has `side` pixels at least."""
+    times = -(-side // max(image.shape[:2]))
+    size = [times * n for n in image.shape[:2]]
+    labels = [resize(label, size, Image.Resampling.NEAREST) for label in labels]
+    return resize(image, size, Image.Resampling.BICUBIC), *labels
 
 
 def side_by_side(*pictures):
@@ -41,19 +88,11 @@ def side_by_side(*pictures):
     return np.hstack([np.pad(p, gap, constant_values=255) for p in pictures])[:, :-2]
 
 
-def to_name(index, table):
-    """The classes that the legend of a label map (H, W) names: every scored one; of more than 24
-    those that fill most of it."""
-    most = np.argsort(-np.bincount(index.ravel(), minlength=256), kind='stable').tolist()
-    scored = {*table.scored}
-    return tuple(sorted([i for i in most if i in scored][:24]))
-
-
 @functools.lru_cache(8)
-def legend(table, width, shown=None):
-    """uint8 (h, width, 3): colour and name of these classes, by default all scored, in lines."""
-    shown = shown or table.scored
-    size = max(10, min(20, width // 36))
+def legend(table, width=SIDE):
+    """uint8 (h, width, 3): colour and name of all scored classes but the background, in lines."""
+    shown = [i for i in table.scored if i != table.ground]
+    size = max(10, min(20, width // 30))
     font = find_font(''.join(table.names)).font_variant(size=size)
     line, pad = int(size * 1.6), size // 2
     strip = Image.new('RGB', (width, line * (len(shown) + 1)), 'white')
@@ -62,7 +101,8 @@ def legend(table, width, shown=None):
         w = size + 3 * pad + int(font.getlength(table.names[i]))
         if x + w > width and x > pad:
             x, y = pad, y + line
-        draw.rectangle((x, y, x + size, y + size), fill=table.colours[i], outline=(90, 90, 90))
+        colour = tuple(table.display[i, :3].tolist())
+        draw.rectangle((x, y, x + size, y + size), fill=colour, outline=(90, 90, 90))
         draw.text((x + size + pad, y + size // 2), table.names[i], 'black', font, anchor='lm')
         x += w
     return np.asarray(strip.crop((0, 0, width, y + line + pad // 2)))
@@ -92,10 +132,11 @@ def preview_page(cells, table, width=240):
     image, label and overlay side by side, `width` pixels wide each."""
     tiles = []
     for _, image, label in cells:
-        image = Image.fromarray(as_rgb(image))
+        image, label = enlarged(as_rgb(image), label, side=width)
+        image = Image.fromarray(image)
         image.thumbnail((width, image.height))
         label = np.asarray(Image.fromarray(label).resize(image.size, Image.Resampling.NEAREST))
-        looks = np.asarray(image), indices_to_colours(label, table)
+        looks = np.asarray(image), in_colours(label, table)
         tiles.append(side_by_side(*looks, overlay(looks[0], label, table)))
     tall, wide = np.max([tile.shape[:2] for tile in tiles], axis=0).tolist()
     columns = max(1, round(len(tiles) ** 0.5 * 0.6))
@@ -110,14 +151,13 @@ def preview_page(cells, table, width=240):
     return np.asarray(page)
 
 
-def error_map(image, truth, index, table):
-    """uint8 (H, W, 3): correct pixels dimmed, wrong ones orange, void grey; of an image, uint8
-    (H, W, C) or a path, and its truth and index (H, W)."""
-    grey = np.asarray(Image.fromarray(as_rgb(image)).convert('L'), np.float32)[..., None]
-    scored = np.isin(truth, table.scored)[..., None]
-    highlight = np.array(WRONG) * (0.65 + 0.35 * grey / 255)  # the image shows through
-    picture = np.where((truth != index)[..., None], highlight, 0.45 * grey)
-    return np.where(scored, picture, IGNORED).astype(np.uint8)
+def errors(truth, index, table):
+    """uint8 (H, W, 4), RGBA, to lay over a darkened picture: what of index (H, W) is wrong orange,
+    what is not scored grey."""
+    made = np.zeros((*truth.shape, 4), np.uint8)
+    made[truth != index] = (*WRONG, 215)  # the picture shows through
+    made[~np.isin(truth, table.scored)] = (*IGNORED, 255)
+    return made
 
 
 def outlined(image, mask, side=200):
