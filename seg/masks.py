@@ -33,6 +33,7 @@ from seg.files import (
     write_csv,
 )
 from seg.formats import MAX_PIXELS, open_picture, pages_of
+from seg.report.pictures import SIDE
 from seg.settings import SAVES
 from seg.tiles import OnDisk, thinned
 
@@ -105,7 +106,7 @@ class Masks:
         name, save = self.shown_as[painted.job.file], self.settings.save
         if 'overlay' in save:
             how = self.settings.opacity, self.settings.side_by_side
-            picture = overlay_of(painted.image, painted.index, self.classes, *how)
+            picture = overlay_of(painted.image, painted.index, self.classes, *how, side=SIDE)
             report.save_picture(picture, self.shown / f'{name}.jpg')
         if 'probability' in save:
             path = self.folder / 'probability' / f'{name}.npz'
@@ -156,10 +157,11 @@ class Masks:
             write_csv(self.folder / 'objects.csv', [COLUMNS, *self.objects])
 
 
-def overlay_of(image, index, classes, opacity=0.5, side_by_side=False):
-    """uint8 (h, w, 3), SHOWN pixels a side at most, small ones enlarged: a picture (H, W, C) of 8 or
+def overlay_of(image, index, classes, opacity=0.5, side_by_side=False, side=1):
+    """uint8 (h, w, 3), SHOWN pixels a side at most and `side` at least: a picture (H, W, C) of 8 or
     16 bits with the colours of its classes (H, W) over it, or beside it."""
-    rgb, index = report.enlarged(report.as_rgb(thinned(image, SHOWN)), thinned(index, SHOWN))
+    image, index = report.as_rgb(thinned(image, SHOWN)), thinned(index, SHOWN)
+    rgb, index = report.enlarged(image, index, side=side)
     if side_by_side:
         return report.side_by_side(rgb, report.in_colours(index, classes))
     return report.overlay(rgb, index, classes, opacity)

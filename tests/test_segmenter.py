@@ -190,7 +190,7 @@ def test_mistakes_are_one_line(files, pictures, here):
     for options, said in (
         ({'tile': (5, 5)}, r'tile \(5, 5\): expected \(height, width\)'),
         ({'tile': 512}, 'tile 512: expected'),
-        ({'model': 'none.hdf5'}, 'none.hdf5: no such model'),
+        ({'model': 'none.hdf5'}, 'none.hdf5: expected a trained model'),
         ({'model': 'none*.hdf5'}, 'expected model files of this pattern'),
     ):
         with pytest.raises(InputError, match=said):
@@ -230,5 +230,5 @@ def test_the_notebook_runs(tmp_path, monkeypatch):
     outputs = [output for cell in notebook.cells for output in cell.get('outputs', ())]
     assert sum('image/png' in output.get('data', {}) for output in outputs) == 3
     text = ''.join(output.get('text', '') for output in outputs)
-    assert 'mIoU' in text and 'masks in' in text and '(240, 320, 13)' in text
+    assert 'mIoU' in text and 'Wrote' in text and '(240, 320, 13)' in text
     assert os.listdir(tmp_path) == ['work'] and (tmp_path / 'work/mine.png').exists()
