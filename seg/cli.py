@@ -134,7 +134,7 @@ class OneLineParser(argparse.ArgumentParser):
 
     def parse_args(self, argv=None):
         argv = sys.argv[1:] if argv is None else argv
-        for before, word in zip(['a name', *argv], argv):
+        for before, word in zip(['the first word', *argv], argv):
             if not word.strip() or word.startswith('--') and word[-1] == '=':  # an unset variable
                 self.error(f'nothing stands for {word.rstrip("=") or before}')
         verb = next((word for word in argv if word in self.verbs), '')
