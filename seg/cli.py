@@ -136,7 +136,8 @@ class OneLineParser(argparse.ArgumentParser):
         argv = sys.argv[1:] if argv is None else argv
         for before, word in zip(['the first word', *argv], argv):
             if not word.strip() or word.startswith('--') and word[-1] == '=':  # an unset variable
-                self.error(f'nothing stands for {word.rstrip("=") or before}')
+                flag = word.rstrip('= ') or before
+                self.error(f'{flag}: expected a value, found nothing; is a variable unset?')
         verb = next((word for word in argv if word in self.verbs), '')
         for flag in (word.split('=')[0] for word in argv if word.startswith('--')):
             if not any(p.has(flag) for p in self.verbs.values()):

@@ -133,7 +133,7 @@ def test_what_a_file_says_reaches_the_terminal_as_one_line_of_text(capsys):
 @pytest.mark.parametrize('words', [['evaluate', '--masks', ''], ['predict', ''], ['--data='], ['']])
 def test_an_unset_variable_is_no_name(words, capsys):
     assert main(words) == 2
-    assert 'nothing stands for' in capsys.readouterr().err
+    assert 'found nothing; is a variable unset?' in capsys.readouterr().err
 
 
 @pytest.mark.parametrize('flags', [['--images', 'a', '--labels', 'b'], ['--data', 'a']])
