@@ -250,7 +250,7 @@ def export(model, path, settings, flags):
             raise
         except Exception as e:  # whatever the converters make of a network
             why = f'{type(e).__name__}: {" ".join(str(e).split())[:200]}'
-            raise InputError(f'{path}: can not be exported to {flags["to"]} ({why})') from None
+            raise InputError(f'{path}: cannot be exported to {flags["to"]} ({why})') from None
         known = describe(network) | {'format': flags['to'], 'int8': int8, 'output': kind.output}
         height, width = network.input_shape[1:3]
         size = f'{height}x{width}' if height else f'any size that {STEP} divides'

@@ -114,7 +114,7 @@ class Hosts:
         try:
             server = socket.create_server(('', self.port))
         except OSError as e:
-            found = f'--hosts: port {self.port} can not be listened at ({e.strerror})'
+            found = f'--hosts: port {self.port} cannot be listened at ({e.strerror})'
             raise InputError(f'{found}; name another: --hosts {self.host}:PORT,...') from None
         with server:
             print(f'Process 0 of {self.count} waits for the others')
@@ -168,8 +168,8 @@ class Hosts:
         with suppress(OSError):
             word = file.readline(9)
         if not word:
-            who = f'process {rank} ({self.names[rank]}) has ended or can not be reached'
-            mend = 'mend what it says there, then start all again with --resume'
+            who = f'process {rank} ({self.names[rank]}) has ended or cannot be reached'
+            mend = 'fix what it says there, then start all again with --resume'
             print(f'\nmain.py: {who}, so this one ends too; {mend}', file=sys.stderr, flush=True)
             os._exit(2)
 

@@ -29,6 +29,7 @@ from seg.formats import BANDS, Raster, raster_fault
 from seg.masks import COLUMNS, objects_of, overlay_of, save_mask, save_probability
 from seg.predict import job_of, paint, ready
 from seg.report import save_picture
+from seg.report.pictures import SIDE
 from seg.settings import Settings, height_width
 
 KINDS = {  # of what Result.save writes: the suffixes it may have; the first kind is a suffix' own
@@ -65,7 +66,7 @@ class Result:
     def overlay(self, opacity=0.5, side_by_side=False):
         """PIL picture: the colours of the classes over the picture, or beside it, and a legend."""
         how = opacity, side_by_side
-        return Image.fromarray(overlay_of(self.image, self.index, self.classes, *how))
+        return Image.fromarray(overlay_of(self.image, self.index, self.classes, *how, side=SIDE))
 
     def save(self, path, kind=None):
         """Write a file, whole or not at all. kind: a key of KINDS, by default as the suffix says:

@@ -441,6 +441,11 @@ class Guard(keras.callbacks.Callback):
             raise Interrupted
 
 
+def text_of(value):
+    """A value as TensorBoard takes it: a path may have any bytes."""
+    return str(value).encode('utf-8', 'replace').decode()
+
+
 class Board(keras.callbacks.TensorBoard):
     """TensorBoard, by the order of names: accuracy, loss and mIoU, then IoU of each class, learning
     rate, and pictures, four fixed validation images with truth and prediction; settings as text and
@@ -452,11 +457,12 @@ class Board(keras.callbacks.TensorBoard):
         super().__init__(str(run), write_graph=False)
         self.validation, self.history, self.said = validation, history, set()
         chosen, default = effective(validation.plain.about)
+        chosen, default = ({k: text_of(v) for k, v in part.items()} for part in (chosen, default))
         rows = [f'| {name} | {value} |' for name, value in (chosen | default).items()]
         writer = tf.summary.create_file_writer(str(run))
         with writer.as_default():
             tf.summary.text('settings', '\n'.join(['| setting | value |', '|---|---|', *rows]), 0)
-            api.hparams({name: str(value) for name, value in chosen.items()}, trial_id=run.name)
+            api.hparams(chosen, trial_id=run.name)
         writer.close()
 
     def on_epoch_end(self, epoch, logs=None):

@@ -115,7 +115,7 @@ class Video:
             why = ' '.join(str(getattr(e, 'strerror', None) or e).split())[:150]
             what = f'camera {self.source}' if self.camera else self.source
             mend = 'is it plugged in, and free?' if self.camera else 'replace the file'
-            raise InputError(f'{what}: can not be read as a video ({why}); {mend}') from None
+            raise InputError(f'{what}: cannot be read as a video ({why}); {mend}') from None
         if not (stream and stream.codec_context and stream.codec_context.width):
             raise InputError(f'{self.source}: expected a video, found no pictures in it')
         stream.thread_type = 'AUTO'

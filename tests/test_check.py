@@ -250,7 +250,7 @@ def test_broken_sets_are_named(tmp_path, name):
     if name not in ('truncated image',):  # the fast part decodes no image
         with pytest.raises(InputError) as e:
             check(tmp_path / '数据 set', table, fast=True)
-        assert str(e.value) in result['errors']
+        assert str(e.value).split(' (the first of ')[0] in result['errors']
 
 
 def alike(f):

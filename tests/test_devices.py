@@ -259,7 +259,7 @@ def test_a_machine_that_does_not_answer(monkeypatch):
         hosts.Hosts(names, 1)._knock(0)
     with socket.create_server(('127.0.0.1', 0)) as taken:
         names[0] = f'127.0.0.1:{taken.getsockname()[1]}'
-        with pytest.raises(InputError, match='can not be listened at'):
+        with pytest.raises(InputError, match='cannot be listened at'):
             hosts.Hosts(names, 0)._welcome([], 0)
 
 

@@ -171,7 +171,7 @@ def test_grey_bands_and_sixteen_bits(channels, n, here):
     again = open_onnx('m.onnx')
     assert again.about == replace(model.about, settings={}, versions={})
     ours, theirs = (
-        next(paint(each, jobs_of(each, [('p.tif', None)]), keep=True)) for each in (model, again)
+        next(paint(each, jobs_of(each, [('p.tif', None)]), keep=np.float32)) for each in (model, again)
     )
     assert ours.image.dtype == np.uint16 and np.ptp(ours.output) > 0.1
     np.testing.assert_allclose(ours.output, theirs.output, atol=2e-3)
@@ -403,7 +403,7 @@ def test_a_full_disk_and_a_converter_that_fails(model, drawn, capsys, monkeypatc
     words, before = ['export', 'm.hdf5', '--to', 'litert', '--data', drawn], {*Path().iterdir()}
     for broken, word in (
         (full, 'the disk is full'),
-        (fail, "can not be exported to litert (KeyError: 'node')"),
+        (fail, "cannot be exported to litert (KeyError: 'node')"),
     ):
         monkeypatch.setitem(EXPORTS, 'litert', EXPORTS['litert']._replace(write=broken))
         assert word in refused(capsys, *words)

@@ -236,7 +236,7 @@ def test_pictures_of_files_folders_and_globs(tmp_path):
         assert sorted(names(f'{tmp_path}/{everything}')) == ['1.JPG', '2.png', '3.tif']
     assert names(f'{tmp_path}/a/**.png') == ['2.png'] and names(tmp_path / 'a/.hidden') == ['4.png']
     for nothing in ('a/no.png', 'a/*.gif', 'no'):
-        with pytest.raises(InputError, match='expected a picture, a folder or a glob'):
+        with pytest.raises(InputError, match='expected a picture, a folder or a pattern'):
             find_pictures([tmp_path / nothing])
 
 

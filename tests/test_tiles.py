@@ -304,7 +304,7 @@ def test_stack_in_stack_out(here):
     with tifffile.TiffFile(masks / 'test-volume.tif') as out:
         assert len(out.pages) == 4 and out.pages.first.photometric == 3
         table = out.pages.first.colormap
-        assert (table[:, 1] // 257 == load_model('m.hdf5').about.classes.colours[1]).all()
+        assert (table[:, 1] // 257 == load_model('m.hdf5').about.classes.display[1, :3]).all()
     run(
         'predict', 'data/test-volume.tif', '--model', 'm.hdf5', '--output', 'out', '--save', 'index'
     )

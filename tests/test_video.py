@@ -268,8 +268,8 @@ def test_what_is_no_video_is_one_line(model, here, capsys, monkeypatch):
         out.mux([*sound.encode(silence(0)), *sound.encode(None)])
     monkeypatch.setitem(video.CAMERAS, sys.platform, ('v4l2', '/dev/none{}', {}))
     for word, said in (
-        ('text.mp4', 'can not be read as a video'),
-        ('list.mp4', 'can not be read as a video'),  # it would open another file
+        ('text.mp4', 'cannot be read as a video'),
+        ('list.mp4', 'cannot be read as a video'),  # it would open another file
         ('sound.mkv', 'found no pictures in it'),
         ('missing.mp4', 'expected a video, found nothing'),
         ('7', 'camera 7: can not be read'),

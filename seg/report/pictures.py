@@ -55,7 +55,6 @@ def layer(index, table, opacity=0.5):
         lines[:, :-1] |= right
     wider = max(index.shape) // (1000 if table.ground is None else 400)  # as pictures are larger
     lines = ndimage.binary_dilation(lines, iterations=wider) if wider else lines
-    lines &= opacity > 0
     palette[:, 3] = np.round(palette[:, 3] * opacity)
     made = palette.take(index, axis=0)
     made[lines] = (*LINE, 255) if table.ground is None else table.display[index[lines]]
