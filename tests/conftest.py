@@ -17,11 +17,10 @@ def pytest_collection_modifyitems(items):
             tf.config.LogicalDeviceConfiguration(),
         )
         tf.config.set_logical_device_configuration(cpu, [part, part])
-    if not os.environ.get('CAMVID'):
-        skip = pytest.mark.skip(reason='CAMVID names no folder')
-        for item in items:
-            if 'camvid' in item.keywords:
-                item.add_marker(skip)
+    for name, why in (('CAMVID', 'CAMVID names no folder'), ('SLOW', 'SLOW=1 runs it')):
+        for item in items if not os.environ.get(name) else ():
+            if name.lower() in item.keywords:
+                item.add_marker(pytest.mark.skip(reason=why))
 
 
 @pytest.fixture(scope='session')

@@ -171,7 +171,8 @@ def test_grey_bands_and_sixteen_bits(channels, n, here):
     again = open_onnx('m.onnx')
     assert again.about == replace(model.about, settings={}, versions={})
     ours, theirs = (
-        next(paint(each, jobs_of(each, [('p.tif', None)]), keep=np.float32)) for each in (model, again)
+        next(paint(each, jobs_of(each, [('p.tif', None)]), keep=np.float32))
+        for each in (model, again)
     )
     assert ours.image.dtype == np.uint16 and np.ptp(ours.output) > 0.1
     np.testing.assert_allclose(ours.output, theirs.output, atol=2e-3)

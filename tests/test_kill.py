@@ -1,6 +1,6 @@
 """Trainings killed at random moments: the model file stays whole, resuming ends as if never killed.
 
-More repeats: REPEATS=30 python -m pytest tests/test_kill.py
+SLOW=1 REPEATS=30 python -m pytest tests/test_kill.py
 """
 
 import json
@@ -63,6 +63,7 @@ def uninterrupted(drawn, tmp_path_factory):
     return *final(folder), time.perf_counter() - begin
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('repeat', range(int(os.environ.get('REPEATS', 1))))
 def test_killed_and_resumed_is_never_killed(uninterrupted, drawn, tmp_path, repeat):
     import keras
