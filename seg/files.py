@@ -312,9 +312,6 @@ def list_pictures(source, expected='a folder or a pattern of pictures'):
     files = sorted(p for p in found if is_picture(p) and not p.is_dir())
     if source.is_file() and suffix_of(source) in MANY:
         files = [source]
-    for path in files:
-        if path.is_symlink() and not path.exists():
-            raise InputError(f'{path}: a symbolic link that leads nowhere; take it out')
     if source.is_symlink() and not source.exists():
         raise InputError(f'{source}: a symbolic link that leads nowhere; name another')
     if not files:

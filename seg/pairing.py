@@ -1,6 +1,7 @@
 """Which label belongs to which picture, by the names of files and folders alone."""
 
 import difflib
+import os
 import re
 import unicodedata
 from collections import Counter, defaultdict
@@ -143,7 +144,9 @@ def match(pictures, masks, where):
             near = same or difflib.get_close_matches(alone[0], theirs, 1)
             hint = f'; the nearest name is {theirs[near[0]].name}' if near else ''
             hint += ', which differs in upper and lower case: rename one' if same else ''
-            complaints.append(f'{ours[alone[0]]}: no {what} of the same name{more}{hint}')
+            lost = os.path.islink(ours[alone[0]]) and not os.path.exists(ours[alone[0]])
+            link = 'a symbolic link that leads nowhere, and ' * lost
+            complaints.append(f'{ours[alone[0]]}: {link}no {what} of the same name{more}{hint}')
     return [(x[k], y[k]) for k in sorted(x.keys() & y.keys())], complaints
 
 

@@ -353,8 +353,8 @@ def test_bad_pairs(tmp_path, images, truth, words):
 def test_links(tmp_path):
     touch(tmp_path / 'i', 'a.png')
     (tmp_path / 'i' / 'b.png').symlink_to(tmp_path / 'i' / 'b.png')
-    with pytest.raises(InputError, match=r'b\.png: a symbolic link'):
-        list_pictures(tmp_path / 'i')
+    names = [path.name for path in list_pictures(tmp_path / 'i')]
+    assert names == ['a.png', 'b.png']  # who reads it tells
     (tmp_path / 'round').symlink_to(tmp_path / 'round')
     with pytest.raises(InputError, match='round: .*symbolic link'):
         list_pictures(tmp_path / 'round')

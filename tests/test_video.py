@@ -272,7 +272,7 @@ def test_what_is_no_video_is_one_line(model, here, capsys, monkeypatch):
         ('list.mp4', 'cannot be read as a video'),  # it would open another file
         ('sound.mkv', 'found no pictures in it'),
         ('missing.mp4', 'expected a video, found nothing'),
-        ('7', 'camera 7: can not be read'),
+        ('7', 'camera 7: cannot be read'),
     ):
         assert predict(model, word) == 2
         line = one_line(capsys)
