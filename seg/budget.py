@@ -1,6 +1,7 @@
 """The time that a run has, kept by the clock: epochs are shares of it, and the rate follows it."""
 
 import math
+import statistics
 import time
 
 import keras
@@ -93,6 +94,7 @@ class Budget(keras.callbacks.Callback):
             self.begin = hosts.agreed(self.spent())
             self.plan_epochs(picture)
         self.validation = picture * self.chosen
+        self.validations = [self.validation]
         if self.chosen < self.images:
             validation.choose(self.chosen)
 
@@ -147,5 +149,7 @@ class Budget(keras.callbacks.Callback):
             self.model.stop_training = True  # Keras ends the epoch
 
     def on_epoch_end(self, epoch, logs=None):
-        self.validation = hosts.agreed(time.perf_counter() - self.last)
+        # a single slow one (a busy disk) would have the training end early
+        self.validations.append(hosts.agreed(time.perf_counter() - self.last))
+        self.validation = statistics.median_low(self.validations[-3:])
         self.model.stop_training = self.progress() >= 1 or epoch + 1 >= self.epochs
