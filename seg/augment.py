@@ -103,7 +103,7 @@ def parse(text):
         match = re.fullmatch('([^=@:]*)(=[^@:]*)?(:[^@]*)?(@.*)?', part)
         name, strength, void, probability = match.groups('')
         if name not in OPERATIONS:
-            hint = nearest_name(name, OPERATIONS) or '; --help lists them'
+            hint = nearest_name(name, OPERATIONS) or '; --help-all lists them'
             raise InputError(f'--augment {name!r}: there is no such augmentation{hint}')
         o = OPERATIONS[name]
         voids = ('', ':void') if o.family == 'dropping' else ('',)

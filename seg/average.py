@@ -40,13 +40,17 @@ class Average(keras.callbacks.Callback):
         if keras.backend.backend() == 'jax':  # which trains on copies of the variables
             self.model.jax_state_sync()
         self.move = self.move or self._compiled()
-        values = [ops.copy(ops.convert_to_tensor(v)) for v in self.model.weights]
+        self.other = self.other or self._copies()  # an update in place would reach what is held
+        values = [ops.convert_to_tensor(v) for v in self.model.weights]
         most = min(self.momentum, self.steps / (9 + self.steps))
         rest = ops.convert_to_tensor(1 - most, 'float32')
-        self.other, self.steps = self.move(self.other or values, values, rest), self.steps + 1
+        self.other, self.steps = self.move(self.other, values, rest), self.steps + 1
+
+    def _copies(self):
+        return [ops.copy(ops.convert_to_tensor(v)) for v in self.model.weights]
 
     def swap(self):
-        held = [ops.copy(ops.convert_to_tensor(v)) for v in self.model.weights]
+        held = self._copies()
         for variable, value in zip(self.model.weights, self.other):
             variable.assign(value)
         self.other, self.inside = held, not self.inside

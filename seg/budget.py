@@ -49,6 +49,7 @@ class Budget(keras.callbacks.Callback):
         self.settings, self.images, self.after = settings, images, after
         self.total, self.used, self.begin = 60 * settings.minutes, 0.0, None
         self.step, self.validation = {}, 0.0  # seconds, as measured last; of each network's step
+        self.validations = []  # the last of them
         self.epochs, self.steps, self.chosen = settings.epochs, 0, images
         self.expected = 1  # steps of this epoch
 
@@ -131,6 +132,7 @@ class Budget(keras.callbacks.Callback):
 
     def on_epoch_begin(self, epoch, logs=None):
         self.epoch, left = epoch, (epoch + 1) / self.epochs - self.progress()
+        self.share = 0.0  # of the rate, as it is set: not yet
         self.expected = max(int(left * (self.end() - self.begin) / self.step[self.model]), 1)
 
     def on_train_batch_begin(self, batch, logs=None):
@@ -139,8 +141,10 @@ class Budget(keras.callbacks.Callback):
         progress = self.progress()
         done, after = progress / WARM_UP, (progress - WARM_UP) / (1 - WARM_UP)
         share = 0.1 + 0.9 * done if done < 1 else (1 + math.cos(math.pi * after)) / 2
-        if keras.backend.backend() == 'jax':  # which trains on copies of the variables
-            self.model.jax_state_sync()
+        if abs(share - self.share) < 0.01 * self.share:  # jax trains on copies of the variables,
+            return  # and to sync them takes time
+        self.share = share
+        getattr(self.model, 'jax_state_sync', int)()
         self.model.optimizer.learning_rate = self.settings.learning_rate * share
 
     def on_train_batch_end(self, batch, logs=None):

@@ -20,7 +20,6 @@ import numpy as np
 
 from seg.classes import to_index
 from seg.cli import hushed
-from seg.exported import need, open_litert, open_onnx, open_savedmodel
 from seg.files import (
     MARK,
     InputError,
@@ -35,6 +34,7 @@ from seg.metrics import scores
 from seg.modelfile import at_any_size, plain_network
 from seg.predict import Score, data_of, jobs_of, name_of, run
 from seg.readers import Picture
+from seg.runtimes import need, open_litert, open_onnx, open_savedmodel
 from seg.scenes import draw_scene
 from seg.sizes import STEP, SizeRule
 from seg.sources import find_pictures
@@ -47,7 +47,7 @@ LARGEST = 512  # pixels a side of those for networks of any size
 MOST_LOST = 1.0  # points of mIoU by int8, above which a line warns
 OPSET = 17  # of ONNX, known to all that runs it since 2022
 # suffix: of the file; write: function(model, path, size, pictures), see to_onnx; open: function(
-# path, network) -> seg.exported.Exported, or None of what nothing here runs; int8: whether it can;
+# path, network) -> seg.runtimes.Exported, or None of what nothing here runs; int8: whether it can;
 # output: what the file calls the probabilities; own: what else `write` takes by name.
 Kind = namedtuple('Kind', 'suffix write open int8 output own', defaults=[()])
 

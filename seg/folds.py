@@ -52,10 +52,10 @@ def _fitting(network):
 
 
 def load_models(path):
-    """The keras.Model of a model file, or the seg.exported.Exported; of a glob, the Average of
+    """The keras.Model of a model file, or the seg.runtimes.Exported; of a glob, the Average of
     those that it names. InputError where there is none."""
     if Path(path).suffix == '.onnx':
-        from seg.exported import open_onnx as load_model
+        from seg.runtimes import open_onnx as load_model
     else:
         from seg.modelfile import load_model
 

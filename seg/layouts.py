@@ -5,7 +5,6 @@ import os
 from glob import glob
 from pathlib import Path
 
-from seg.exports import cvat, label_studio, supervisely
 from seg.files import InputError, list_pictures
 from seg.folders import by_words, class_folders, merged, of_sources
 from seg.known import (
@@ -21,6 +20,7 @@ from seg.known import (
     voc,
 )
 from seg.pairing import holds_pictures, two_lists
+from seg.toolfiles import cvat, label_studio, supervisely
 from seg.tools import coco, labelme, yolo
 from seg.tree import Found, Tree
 

@@ -91,7 +91,7 @@ def at_any_size(model):
     one that pads and crops for one size. InputError where it is another kind of network."""
     if hasattr(model, 'networks'):  # a folds.Average
         return type(model)([*map(at_any_size, model.networks)], model.files)
-    if hasattr(model, 'file'):  # a seg.exported.Exported
+    if hasattr(model, 'file'):  # a seg.runtimes.Exported
         mend = 'leave --tile out, or export it with --size free'
         raise InputError(f'{model.file}: was exported for pictures of one size; {mend}')
 

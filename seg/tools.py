@@ -1,4 +1,4 @@
-"""What labelling tools write into one folder: labelme, COCO, YOLO (exports.py has the others).
+"""What labelling tools write into one folder: labelme, COCO, YOLO (toolfiles.py has the others).
 
 Each function takes a Tree and gives a Found, or None where nothing of its tool is there. A tool's
 own rule says what lies on top and what is no class; the class names of a whole set stand in one

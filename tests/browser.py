@@ -118,6 +118,22 @@ class Browser:
         assert 'exceptionDetails' not in answer, answer
         return answer['result'].get('value')
 
+    def click(self, selector):
+        """By mouse, in the middle of an element."""
+        self.js(f"document.querySelector('{selector}').scrollIntoView({{block: 'center'}})")
+        x, y = self.js(f"""(r => [r.x + r.width / 2, r.y + r.height / 2])(
+            document.querySelector('{selector}').getBoundingClientRect())""")
+        for what in ('mousePressed', 'mouseReleased'):
+            self('Input.dispatchMouseEvent', type=what, x=x, y=y, button='left', clickCount=1)
+
+    def press(self, key):
+        """By keyboard, where the focus is."""
+        codes = dict(Enter=13, Escape=27, ArrowLeft=37, ArrowUp=38, ArrowRight=39, ArrowDown=40)
+        about = dict(key=key, code=key, windowsVirtualKeyCode=codes[key])
+        text = {'text': '\r'} if key == 'Enter' else {}
+        self('Input.dispatchKeyEvent', type='keyDown', **about, **text)
+        self('Input.dispatchKeyEvent', type='keyUp', **about)
+
     def until(self, holds):
         """Wait until an expression of the page, or a function, holds."""
         end = time.monotonic() + 60
@@ -152,6 +168,10 @@ class Browser:
         """The schemes of all addresses that the page has asked for."""
         sent = [e['params'] for e in self.events if e.get('method') == 'Network.requestWillBeSent']
         return {params['request']['url'].split(':')[0] for params in sent}
+
+    def is_quiet(self):
+        """No error so far of the page, and nothing asked for outside of it."""
+        assert self.faults() == [] and self.asked() <= {'file', 'data'}
 
     def contrast(self):
         """[least contrast of any text with what is painted below it, that element]."""

@@ -862,7 +862,7 @@ def test_operations_draw_independently():
     [
         ('scael=1', "'scael': there is no such augmentation; did you mean scale?"),
         ('flip,cutmixx', 'did you mean cutmix?'),
-        ('qqq', '--help lists them'),
+        ('qqq', '--help-all lists them'),
         ('flip,', "''"),
         ('rotate=200', 'expected 0 to 180, or LOW-HIGH from -180 to 180 (degrees)'),
         ('elastic=101', 'expected 0 to 100 (deviation in pixels'),

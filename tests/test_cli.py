@@ -19,10 +19,7 @@ from seg.cli import Lasting
 FULL = Path('/dev/full')
 
 
-@pytest.fixture(autouse=True)
-def here(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
+pytestmark = pytest.mark.usefixtures('here')
 
 
 def in_shell(line, **environment):

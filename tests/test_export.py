@@ -15,15 +15,15 @@ from PIL import Image
 from test_main import refused, run
 
 from model import load_model, save_model, unet
-from seg import export as exports
+from seg import export
 from seg.classes import CAMVID, TWO_CLASSES, ClassTable, class_table
 from seg.export import EXPORTS, at_size, describe, to_onnx
-from seg.exported import open_onnx
 from seg.files import InputError
 from seg.folds import Average, load_models
 from seg.modelfile import About, at_any_size
 from seg.predict import jobs_of, paint
 from seg.readers import read_image
+from seg.runtimes import open_onnx
 from seg.settings import EXPORTS as NAMES
 from seg.settings import Settings
 from seg.sizes import SizeRule
@@ -240,7 +240,7 @@ def as_text(suffix):
             path.mkdir()
         (path if suffix[0] == '.' else path / 'a').write_text(f'{model.input_shape}')
 
-    return exports.Kind(suffix, write, None, False, 'y')
+    return export.Kind(suffix, write, None, False, 'y')
 
 
 def test_a_file_of_somebody_else_is_left_alone(model, capsys, monkeypatch):
@@ -412,7 +412,7 @@ def test_a_full_disk_and_a_converter_that_fails(model, drawn, capsys, monkeypatc
 
 
 def test_another_backend_is_told(model, capsys, monkeypatch):
-    monkeypatch.setattr(exports.keras.backend, 'backend', lambda: 'jax')
+    monkeypatch.setattr(export.keras.backend, 'backend', lambda: 'jax')
     monkeypatch.setattr('main.trained_model', lambda s: (model, Path(s.model)))
     assert 'KERAS_BACKEND=jax' in refused(capsys, 'export', 'm.hdf5', '--to', 'onnx')
 

@@ -17,11 +17,7 @@ from test_own_data import shapes
 
 import main as program
 
-
-@pytest.fixture(autouse=True)
-def here(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
+pytestmark = pytest.mark.usefixtures('here')
 
 
 def history(run_folder):

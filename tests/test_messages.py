@@ -22,11 +22,7 @@ from seg.sizes import SizeRule
 sys.path.insert(0, str(ROOT / 'bench'))
 from messages import BAD, messages
 
-
-@pytest.fixture(autouse=True)
-def here(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
+pytestmark = pytest.mark.usefixtures('here')
 
 
 @pytest.fixture(scope='module')

@@ -8,11 +8,8 @@ import itertools
 import json
 import os
 import re
-import select
-import shutil
 import subprocess
 import sys
-import time
 import tracemalloc
 import warnings
 import xml.etree.ElementTree as ET
@@ -47,9 +44,6 @@ HISTORY = {
     'val_miou': [0.1, 0.2, 0.25],
     'learning_rate': [1e-3, 5e-4, 1e-4],
 }
-CHROMIUM = next(
-    filter(None, map(shutil.which, ('chromium', 'chromium-browser', 'google-chrome'))), None
-)
 
 
 def blurred(label, k):
@@ -789,127 +783,6 @@ def test_settings_that_had_a_say():
 
 
 # ------------------------------------------------------------------------ in a browser
-
-
-class Browser:
-    """Headless Chromium over its debugging pipe: the DevTools protocol with the stdlib alone."""
-
-    def __init__(self, folder):
-        commands, self.commands = os.pipe()
-        self.answers, answers = os.pipe()
-        self.process = subprocess.Popen(  # the pipe is the browser's descriptors 3 and 4
-            [
-                'bash',
-                '-c',
-                f'exec "$@" 3<&{commands} 4>&{answers}',
-                'bash',
-                CHROMIUM,
-                '--headless',
-                '--no-sandbox',
-                '--disable-gpu',
-                '--disable-quic',
-                '--no-first-run',
-                '--disable-sync',
-                '--disable-background-networking',
-                '--disable-component-update',
-                '--disable-dev-shm-usage',
-                '--remote-debugging-pipe',
-                f'--user-data-dir={folder}',
-            ],
-            pass_fds=(commands, answers),
-            stderr=subprocess.DEVNULL,
-        )
-        os.close(commands)
-        os.close(answers)
-        self.number, self.buffer, self.events, self.session = 0, b'', [], {}
-        target = self('Target.createTarget', url='about:blank')['targetId']
-        opened = self('Target.attachToTarget', targetId=target, flatten=True)
-        self.session = {'sessionId': opened['sessionId']}
-        for domain in ('Page', 'Runtime', 'Log', 'Network'):
-            self(f'{domain}.enable')
-
-    def __call__(self, method, **params):
-        self.number += 1
-        message = {'id': self.number, 'method': method, 'params': params, **self.session}
-        os.write(self.commands, json.dumps(message).encode() + b'\0')
-        answer = self.wait(lambda answer: answer.get('id') == self.number)
-        assert 'error' not in answer, answer
-        return answer['result']
-
-    def wait(self, wanted):
-        end = time.monotonic() + 60
-        while True:
-            message, found, rest = self.buffer.partition(b'\0')
-            if found:
-                self.buffer, message = rest, json.loads(message)
-                self.events.append(message)
-                if wanted(message):
-                    return message
-            else:
-                assert select.select([self.answers], [], [], end - time.monotonic())[0], 'no answer'
-                self.buffer += os.read(self.answers, 1 << 20)
-
-    def open(self, path, width, scheme='light'):
-        self(
-            'Emulation.setDeviceMetricsOverride',
-            width=width,
-            height=844,
-            deviceScaleFactor=1,
-            mobile=width < 500,
-        )
-        self(
-            'Emulation.setEmulatedMedia',
-            features=[{'name': 'prefers-color-scheme', 'value': scheme}],
-        )
-        self.events = []
-        self('Page.navigate', url=path.as_uri())
-        if not any(e.get('method') == 'Page.loadEventFired' for e in self.events):
-            self.wait(lambda e: e.get('method') == 'Page.loadEventFired')
-
-    def js(self, expression):
-        how = dict(returnByValue=True, awaitPromise=True)
-        answer = self('Runtime.evaluate', expression=expression, **how)
-        assert 'exceptionDetails' not in answer, answer
-        return answer['result'].get('value')
-
-    def click(self, selector):
-        """By mouse, in the middle of an element."""
-        self.js(f"document.querySelector('{selector}').scrollIntoView({{block: 'center'}})")
-        x, y = self.js(f"""(r => [r.x + r.width / 2, r.y + r.height / 2])(
-            document.querySelector('{selector}').getBoundingClientRect())""")
-        for what in ('mousePressed', 'mouseReleased'):
-            self('Input.dispatchMouseEvent', type=what, x=x, y=y, button='left', clickCount=1)
-
-    def press(self, key):
-        """By keyboard, where the focus is."""
-        codes = dict(Enter=13, Escape=27, ArrowLeft=37, ArrowUp=38, ArrowRight=39, ArrowDown=40)
-        about = dict(key=key, code=key, windowsVirtualKeyCode=codes[key])
-        text = {'text': '\r'} if key == 'Enter' else {}
-        self('Input.dispatchKeyEvent', type='keyDown', **about, **text)
-        self('Input.dispatchKeyEvent', type='keyUp', **about)
-
-    def is_quiet(self):
-        """No error so far of the page, and nothing asked for outside of it."""
-        loud = 'Runtime.exceptionThrown', 'Log.entryAdded', 'Runtime.consoleAPICalled'
-        assert [e for e in self.events if e.get('method') in loud] == []
-        asked = [e for e in self.events if e.get('method') == 'Network.requestWillBeSent']
-        kinds = {e['params']['request']['url'].split(':')[0] for e in asked}
-        assert kinds <= {'file', 'data'}
-
-    def close(self):
-        self.process.terminate()
-        self.process.wait(20)
-        os.close(self.commands)
-        os.close(self.answers)
-
-
-@pytest.fixture(scope='module')
-def browser(tmp_path_factory):
-    if not CHROMIUM:
-        pytest.skip('chromium is not installed')
-    opened = Browser(tmp_path_factory.mktemp('chromium'))
-    yield opened
-    opened.close()
 
 
 SHOWN = """[...document.querySelectorAll('#cards figure')].map(f => [...f.querySelectorAll('img')]

@@ -24,11 +24,7 @@ from seg.files import InputError, locked
 from seg.scenes import draw_camvid
 from seg.settings import Settings
 
-
-@pytest.fixture(autouse=True)
-def here(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
+pytestmark = pytest.mark.usefixtures('here')
 
 
 @pytest.fixture(scope='module')

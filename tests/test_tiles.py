@@ -244,12 +244,6 @@ def test_the_default_is_crops_where_pictures_differ_or_are_large(tmp_path):
     assert load(Settings(data=str(tmp_path / 'b'), size=(32, 32))).rule == SizeRule('pad', 32, 32)
 
 
-@pytest.fixture
-def here(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
-
-
 def run(*argv):
     assert program.main([*map(str, argv)]) == 0
 

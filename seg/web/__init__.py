@@ -18,9 +18,9 @@ import tempfile
 from pathlib import Path
 
 from seg.classes import to_hex
-from seg.exported import open_onnx
 from seg.files import MARK, InputError, make_folder, whole_file
 from seg.modelfile import About
+from seg.runtimes import open_onnx
 from seg.tiles import plan
 
 VERSION = '1.30.0'
@@ -77,7 +77,7 @@ def to_web(model, path, size=None, pictures=(), title='', runtime=None):
 
 
 def open_web(path, like=None):
-    """The seg.exported.Exported of the network inside a page that `to_web` wrote."""
+    """The seg.runtimes.Exported of the network inside a page that `to_web` wrote."""
     _, _, after = Path(path).read_text('utf-8').partition('id="network">')
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / 'network.onnx'
