@@ -237,16 +237,23 @@ def train_batches(
 class Stream:
     """What a run trains on: batches from any sample on, and the files that a sample is made of."""
 
-    def __init__(self, pairs, settings, num_class):
+    def __init__(self, pairs, settings, num_class, teacher=None):
         self.pairs, self.settings, self.num_class = pairs, settings, num_class
+        self.teacher = teacher  # seg.teacher.Teacher, or None
         self.augmentation = augment.from_aug_dict(settings.aug_dict)
         if settings.augment:
             self.augmentation = augment.parse(settings.augment)
 
     def batches(self, start=0, size=None):
         s, how = self.settings, (self.num_class, self.augmentation)
-        share = hosts.rank(), hosts.count()
-        return train_batches(self.pairs, s.batch_size, *how, s.seed, start, size=size, share=share)
+        how = self.pairs, s.batch_size, *how, s.seed, start
+        found = train_batches(*how, size=size, share=(hosts.rank(), hosts.count()))
+        rule = self.pairs.rule
+        return (
+            self.teacher.batches(found, size or (rule.height, rule.width))
+            if self.teacher
+            else found
+        )
 
     def half(self):
         """About half of the pictures' sides, as at_any_size takes them: multiples of 32."""

@@ -69,8 +69,8 @@ def planned(settings, flags, data, run):
 
 
 def fit_and_paint(settings, data, run, rows):
+    from seg.evaluate import paint_and_score
     from seg.masks import check_output
-    from seg.predict import paint_and_score
 
     check_output(data, settings)
     painted = {*data.splits.get('test', ()), *data.scored()[1]}
@@ -98,13 +98,18 @@ def fit(settings, data, run, rows=(), after=0):
         check_place(settings)
     from datapre import Stream, read_pairs
     from model import About, unet
-    from seg import devices, train
+    from seg import devices, guard, train
     from seg.budget import Budget
 
     place, settings = devices.place(settings)
     num_class = 1 if settings.num_class == 1 else len(data.classes)
     pairs, val_pairs = read_pairs(data, settings.log, settings.border_weights)
-    stream = Stream(pairs, settings, num_class)
+    teacher = None
+    if settings.teacher:
+        from seg.teacher import Teacher
+
+        teacher = Teacher(settings.teacher, data.classes, data.channels)
+    stream = Stream(pairs, settings, num_class, teacher)
     size, count = (data.rule.height, data.rule.width), f'{len(pairs)} training and {len(val_pairs)}'
     what = 'images, crops' if data.rule.kind == 'tile' else 'images'
     print(f'{count} validation {what} of {size[0]}x{size[1]}, {len(data.classes)} classes')
@@ -125,7 +130,7 @@ def fit(settings, data, run, rows=(), after=0):
                 tell_rivals(run, settings)
             budget = settings.minutes and Budget(settings, len(val_pairs), after, rows)
             train.fit(model, stream, val_pairs, settings, run, weights, budget, place)
-    except train.Interrupted:
+    except guard.Interrupted:
         say(f'Stopped. Go on with: python main.py --resume {shlex.quote(str(begun))}')
         raise KeyboardInterrupt from None
     if first:
@@ -184,7 +189,7 @@ def trained_model(settings):
 
 
 def evaluate(settings, flags, run):
-    from seg.predict import evaluate
+    from seg.evaluate import evaluate
 
     evaluate(settings, flags, *(() if flags.get('masks') else trained_model(settings)))
 

@@ -44,7 +44,8 @@ def memory(folder, count):
 
 def paint(model, files, folder):
     """What `python main.py predict` does once the model is open."""
-    from seg.predict import Masks, jobs_of, run
+    from seg.masks import Masks
+    from seg.predict import jobs_of, run
     from seg.settings import Settings
 
     masks = Masks(folder, files, model.about.classes, Settings())

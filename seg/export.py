@@ -20,6 +20,7 @@ import numpy as np
 
 from seg.classes import to_index
 from seg.cli import hushed
+from seg.evaluate import Score, data_of
 from seg.files import (
     MARK,
     InputError,
@@ -32,7 +33,7 @@ from seg.files import (
 )
 from seg.metrics import scores
 from seg.modelfile import at_any_size, plain_network
-from seg.predict import Score, data_of, jobs_of, name_of, run
+from seg.predict import jobs_of, name_of, run
 from seg.readers import Picture
 from seg.runtimes import need, open_litert, open_onnx, open_savedmodel
 from seg.scenes import draw_scene

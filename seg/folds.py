@@ -125,8 +125,8 @@ def in_folds(settings, data, run, one, last=BEST):
 
 def _score(settings, data, run, folders):
     """The out-of-fold scores and report of a run."""
+    from seg.evaluate import conclude, out_of_fold
     from seg.modelfile import load_model, read_about
-    from seg.predict import _conclude, out_of_fold
     from seg.report import Report
     from seg.suspects import Suspects
 
@@ -135,4 +135,4 @@ def _score(settings, data, run, folders):
     counts, about = out_of_fold(networks, data, page.add, look, settings)
     about |= dict(of=f'{run}/fold*/{BEST}', data=data.where)
     network = read_about(folders[1] / BEST)
-    _conclude(counts, data.classes, about, run / 'scores.json', page, look, network, {})
+    conclude(counts, data.classes, about, run / 'scores.json', page, look, network, {})

@@ -15,7 +15,7 @@ from PIL import Image
 from test_main import refused, run
 
 import main as program
-from seg import sources, train
+from seg import guard, holdout, train
 from seg.classes import CAMVID
 from seg.files import InputError, deal
 from seg.runs import read_progress
@@ -88,13 +88,13 @@ def test_every_picture_is_in_one_part_and_no_group_is_divided(groups, folds, see
     pairs, settings = pairs_of(names), Settings(folds=folds, seed=seed)
     grouped = 2 * len(groups) <= len(names) and len(groups) >= (4 if alike else 10)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sources, '_alike', lambda paths: alike)
+        patch.setattr(holdout, '_alike', lambda paths: alike)
         if folds > (len(groups) if grouped else len(names)):
             with pytest.raises(InputError, match=f'--folds {folds}: expected as many .* found'):
-                sources.hold_out(pairs, settings)
+                holdout.hold_out(pairs, settings)
             return
-        parts, _ = sources.hold_out(pairs, settings)
-        moved, _ = sources.hold_out(pairs_of(names, '/another/place'), settings)
+        parts, _ = holdout.hold_out(pairs, settings)
+        moved, _ = holdout.hold_out(pairs_of(names, '/another/place'), settings)
     assert len(parts) == folds
     assert sorted(p for _, val in parts for p in val) == sorted(pairs)
     assert all(val and sorted(fit + val) == sorted(pairs) for fit, val in parts)
@@ -119,14 +119,14 @@ def test_large_groups_are_dealt_first():
 
 
 def test_a_video_in_train_and_val_is_one_group(monkeypatch):
-    monkeypatch.setattr(sources, '_alike', lambda paths: True)
+    monkeypatch.setattr(holdout, '_alike', lambda paths: True)
     pairs = pairs_of([f'train/{v}_{i}' for v in 'abcd' for i in range(1, 9, 2)])
     pairs += pairs_of([f'val/{v}_{i}' for v in 'abcd' for i in range(2, 9, 2)])
-    parts, _ = sources.hold_out(pairs, Settings(folds=4))
+    parts, _ = holdout.hold_out(pairs, Settings(folds=4))
     kinds = sorted({p.stem[0] for p, _ in val} for _, val in parts)
     assert sorted(map(sorted, kinds)) == [['a'], ['b'], ['c'], ['d']]
     names = [f'{split}/{i}' for split in ('train', 'val') for i in range(9)]  # not one video
-    parts, _ = sources.hold_out(pairs_of(names), Settings(folds=2))
+    parts, _ = holdout.hold_out(pairs_of(names), Settings(folds=2))
     assert [{p.parent.name for p, _ in val} for _, val in parts] == [{'train'}, {'val'}]
 
 
@@ -252,7 +252,7 @@ def test_one_fold_alone_is_that_of_the_whole(done, here, capsys):
     assert found['confusion'] == whole['confusion']
 
 
-@pytest.mark.parametrize('kill', [pytest.param(train.Interrupted, marks=pytest.mark.slow), OSError])
+@pytest.mark.parametrize('kill', [pytest.param(guard.Interrupted, marks=pytest.mark.slow), OSError])
 def test_after_a_kill_only_what_is_missing_is_trained(kill, done, here, capsys, monkeypatch):
     whole = here / done
     (here / 'again').mkdir()

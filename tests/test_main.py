@@ -357,12 +357,12 @@ def test_resume(grow, drawn, here, capsys):
     """Stopped after one epoch of two and resumed: the state of the run that was not stopped."""
     flags = ['train', '--data', drawn, '--filters', '2', '--steps', '2', '--grow', grow, '--epochs']
     assert run(capsys, *flags, '2', '--log', 'whole', '--model', 'whole.hdf5')[0] == 0
-    from seg import train
+    from seg import guard, train
 
     class Stop(train.State):
         def on_epoch_end(self, epoch, logs=None):
             super().on_epoch_end(epoch, logs)
-            raise train.Interrupted
+            raise guard.Interrupted
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(train, 'State', Stop)
@@ -405,9 +405,9 @@ def test_a_learning_rate_out_of_bounds_stops_and_names_the_batch(flags, copy, he
 def test_the_guard_names_the_files_of_the_very_batch(drawn):
     from datapre import Stream, read_pairs
     from seg.files import InputError
+    from seg.guard import Guard
     from seg.settings import Settings
     from seg.sources import load
-    from seg.train import Guard
 
     settings = Settings(data=str(drawn), batch_size=3, steps=4, seed=9)
     stream = Stream(read_pairs(load(settings))[0], settings, 13)

@@ -12,11 +12,12 @@ import seg
 from model import unet
 from seg import predict, report
 from seg.classes import CAMVID, TWO_CLASSES
+from seg.evaluate import Score
 from seg.files import InputError, unique_names
 from seg.masks import Masks
 from seg.metrics import confusion, evaluate_masks, scores
 from seg.modelfile import About
-from seg.predict import Score, jobs_of, paint
+from seg.predict import jobs_of, paint
 from seg.readers import read_raws, recognise
 from seg.report import Report
 from seg.scenes import draw_scene

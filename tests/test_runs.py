@@ -298,7 +298,7 @@ def test_a_model_goes_over_no_file_of_another_kind(name, drawn, capsys):
 
 
 def test_pages_and_scores_go_over_no_other_file_and_it_is_said_first(done, capsys, monkeypatch):
-    monkeypatch.setattr('seg.predict.load', None)  # nothing is begun
+    monkeypatch.setattr('seg.evaluate.load', None)  # nothing is begun
     monkeypatch.setattr('seg.check.load_fit', None)
     for name in ('a.json', 'a.html', 'a.png'):
         Path(name).write_text('mine')

@@ -15,9 +15,10 @@ from PIL import Image
 import seg
 from seg import report, suspects
 from seg.classes import CAMVID, TWO_CLASSES, ClassTable
+from seg.evaluate import Score
 from seg.files import InputError, is_ours
 from seg.modelfile import About
-from seg.predict import Job, Painted, Score, jobs_of, run
+from seg.predict import Job, Painted, jobs_of, run
 from seg.settings import Settings
 from seg.sizes import SizeRule
 from seg.suspects import COLUMNS, Suspects

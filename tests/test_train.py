@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from datapre import sample_index
+from seg import guard as guards
 from seg import modelfile, runs, train
 from seg.files import InputError
 from seg.settings import Settings
@@ -27,7 +28,7 @@ def test_the_best_epoch_is_of_the_lowest_loss_or_the_highest_miou(tmp_path, moni
 
 @pytest.mark.parametrize('loss', [float('nan'), float('inf')])
 def test_a_validation_loss_that_is_no_number_stops(tmp_path, loss):
-    guard = train.Guard(Settings(), None, tmp_path, 3)
+    guard = guards.Guard(Settings(), None, tmp_path, 3)
     guard.validation = SimpleNamespace(counts=np.eye(2))
     guard.on_epoch_end(0, {'val_loss': 1.0, 'val_miou': 1.0, 'loss': 1.0})
     with pytest.raises(InputError, match='validation loss is (nan|inf) after epoch 2'):
@@ -113,14 +114,14 @@ def guarded(tmp_path, values, total=12, minute=60, **settings):
     from seg import metrics
 
     how = dict(monitor='val_miou', epochs=total, patience=0.34) | settings
-    guard, now = train.Guard(Settings(**how), None, tmp_path, 3), 0.0
+    guard, now = guards.Guard(Settings(**how), None, tmp_path, 3), 0.0
     counts = np.diag([900, 100])
     guard.validation, guard.history = SimpleNamespace(counts=counts), {}
     guard.set_model(SimpleNamespace(stop_training=False))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(metrics, 'hopeless', lambda *_: '')
         for epoch, value in enumerate(values):
-            patch.setattr(train.time, 'monotonic', lambda now=now: now)
+            patch.setattr(guards.time, 'monotonic', lambda now=now: now)
             now += minute
             logs = {'val_loss': 1 - value, 'val_miou': value, 'loss': 1.0}
             guard.on_epoch_end(epoch, logs)
