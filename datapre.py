@@ -231,7 +231,15 @@ def train_batches(
     numbers = tf.data.Dataset.counter(start + place, parts)
     samples = numbers.map(load, tf.data.AUTOTUNE, deterministic=True)
     batches = samples.batch(batch_size // parts, drop_remainder=True).map(finish, tf.data.AUTOTUNE)
-    return batches.prefetch(2)
+    return steady(batches.prefetch(2))
+
+
+def steady(dataset):
+    """The same without TensorFlow's tuning, which adds a thread that sleeps for up to a minute and
+    for which the end of a dataset waits; as many calls are in work as there are cores."""
+    options = tf.data.Options()
+    options.autotune.enabled = False
+    return dataset.with_options(options)
 
 
 class Stream:
@@ -364,7 +372,7 @@ def testGenerator(test_path, target_size=None, flag_multi_class=True, as_gray=Fa
         return image
 
     images = tf.data.Dataset.range(len(files)).map(load, tf.data.AUTOTUNE, deterministic=True)
-    images = images.batch(1).prefetch(2)
+    images = steady(images.batch(1).prefetch(2))
     images.names = [f.name for f in files]
     return images
 

@@ -88,7 +88,7 @@ class Budget(keras.callbacks.Callback):
             begin = time.perf_counter()
             count = sum(1 for _ in paint(plain, jobs))
             picture = (time.perf_counter() - begin) / count
-            if picture > 0.01 * self.total:  # very large ones
+            if picture > 0.1 * self.total:  # very large ones
                 break
         picture = hosts.agreed(picture / hosts.count())  # they share the pictures
         if self.begin is None:

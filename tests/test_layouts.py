@@ -347,10 +347,15 @@ def test_each_picture_has_its_own_label(tmp_path, layout):
     assert examine(data)['fit']
 
 
-@pytest.mark.parametrize('layout', WRITERS | test_tools.WRITERS)
+EACH = WRITERS | test_tools.WRITERS  # of which some stand for the rest, of their kind
+SOME = {'patients', 'VOC', 'MVTec', 'nnU-Net', 'a mask an object', 'lists', 'labelme', 'coco'}
+OTHERS = [pytest.param(name, marks=pytest.mark.slow) for name in sorted({*EACH} - SOME)]
+
+
+@pytest.mark.parametrize('layout', [*sorted(SOME), *OTHERS])
 def test_a_folder_is_all_one_says(tmp_path, monkeypatch, capsys, layout):
     """Trained on, painted and scored by the folder alone."""
-    (WRITERS | test_tools.WRITERS)[layout](tmp_path / 'own')
+    EACH[layout](tmp_path / 'own')
     (tmp_path / 'work').mkdir()
     monkeypatch.chdir(tmp_path / 'work')
     small = '--filters 2 --steps 2 --epochs 1 --augment none'.split()

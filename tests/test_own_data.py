@@ -13,7 +13,7 @@ import main as program
 COLOURS = [(0, 0, 0), (200, 30, 30), (30, 200, 30), (30, 30, 200), (230, 220, 40)]
 
 
-def microscope(folder, count=12, side=512, seed=0):
+def microscope(folder, count=12, side=256, seed=0):
     """Grey pictures of bright, grainy cells on an uneven ground; masks of 0 and 255."""
     rng = np.random.default_rng(seed)
     for i in range(count):
