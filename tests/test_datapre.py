@@ -253,6 +253,13 @@ def test_stream_is_the_serial_computation_whatever_runs_beside_it(drawn):
         np.testing.assert_array_equal(tf.argmax(batches[k // 2][1][k % 2], -1), label)
 
 
+def test_nothing_is_left_to_tensorflows_tuning(drawn):
+    """Its thread sleeps for up to a minute, and the end of a training waited for it."""
+    pairs, _ = read_pairs(load(Settings(data=str(drawn))))
+    for dataset in (train_batches(pairs, 2, 13), testGenerator(drawn / 'test')):
+        assert dataset.options().autotune.enabled is False
+
+
 def test_stream_starts_anywhere_and_each_pass_is_a_permutation(drawn):
     pairs = pairs_of(drawn)
     whole = list(train_batches(pairs, 2, 13, ARTICLE).take(6))
