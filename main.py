@@ -108,7 +108,7 @@ def fit(settings, data, run, rows=(), after=0):
     if settings.teacher:
         from seg.teacher import Teacher
 
-        teacher = Teacher(settings.teacher, data.classes, data.channels)
+        teacher = Teacher(settings.teacher, data, num_class, settings.model)
     stream = Stream(pairs, settings, num_class, teacher)
     size, count = (data.rule.height, data.rule.width), f'{len(pairs)} training and {len(val_pairs)}'
     what = 'images, crops' if data.rule.kind == 'tile' else 'images'
@@ -128,6 +128,7 @@ def fit(settings, data, run, rows=(), after=0):
         with locked(run, 'training in it') if first else nullcontext():
             if first:
                 tell_rivals(run, settings)
+            after += len(val_pairs) if settings.folds else 0  # out of fold, in the end
             budget = settings.minutes and Budget(settings, len(val_pairs), after, rows)
             train.fit(model, stream, val_pairs, settings, run, weights, budget, place)
     except guard.Interrupted:

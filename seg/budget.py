@@ -60,7 +60,7 @@ class Budget(keras.callbacks.Callback):
     def end(self):
         """At which of them the training ends: a validation, the painting, which also writes masks
         and looks for wrong labels, and the report fit in."""
-        painting = 1.3 * self.after * self.validation / self.chosen
+        painting = 1.3 * self.after * self.validation / self.chosen * (1 + self.settings.flip)
         return self.total - 1.1 * self.validation - min(painting, 0.3 * self.total) - 2
 
     def progress(self):
@@ -72,7 +72,9 @@ class Budget(keras.callbacks.Callback):
 
     def state(self):
         """What a resumed run goes on with."""
-        return {'used': self.spent()} | {name: getattr(self, name) for name in KEPT}
+        over = self.begin is not None and self.progress() >= 1
+        kept = {name: getattr(self, name) for name in KEPT}
+        return {'used': self.spent(), **kept, 'epochs': self.epoch + 1 if over else self.epochs}
 
     def load(self, state):
         for name in ('used', *KEPT):
@@ -124,6 +126,9 @@ class Budget(keras.callbacks.Callback):
             ('steps', steps, 'measured on the first of them'),
             ('validation', checks, why),
         ]
+        if room <= 0:
+            over = f'{self.begin:.0f} s were over before the first step'
+            print(f'Note: {over}; give it {2 * self.settings.minutes:g} minutes or more to learn')
         print(f'Plan for {self.settings.minutes:g} minutes:')
         for what, decision, why in rows:
             print(f'  {what:11} {decision:36} {why}'.rstrip())

@@ -111,7 +111,7 @@ OWN = {  # of one verb alone
         '--output': dict(metavar='FILE', help="default the model's name, in this folder"),
         '--title': dict(metavar='TEXT', help="web: the page's heading (default the model's name)"),
         '--runtime': dict(metavar='FILE')
-        | dict(help='web: what `npm pack onnxruntime-web` wrote (default npm fetches it once)'),
+        | dict(help='web: what `npm pack onnxruntime-web@1.30.0` wrote (else npm fetches it)'),
     },
     'check': FOLDER
     | {
@@ -244,6 +244,9 @@ def resume(flags):
         mend = 'Leave these flags out, or start anew without --resume'
         raise InputError(f'{run} cannot go on with other settings: {differ}. {mend}')
     new = dataclasses.replace(old, **given)
+    if old.minutes and 'epochs' in given:
+        line = f'it ends after its {old.minutes:g} minutes; start anew with more of them'
+        raise InputError(f'{run}: --epochs changes nothing: {line}')
     if new.epochs > old.epochs:
         what = f'the {new.schedule} schedule now runs over all {new.epochs}'
         print(f'{run}: {new.epochs} epochs instead of {old.epochs}; {what}')
@@ -412,14 +415,16 @@ def hushed():
 
 def quiet_tensorflow(count=1):
     """Import TensorFlow without its chatter about missing GPUs, which looks like an error, and
-    Keras; InputError where Keras does not start with a user's settings. count: of devices."""
+    Keras; InputError where Keras does not start with a user's settings. count: of devices; None
+    leaves them as they are, in a program of somebody else."""
     os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '2')
     try:
         with hushed():
             import keras
             import tensorflow as tf
 
-            devices.prepare(count)
+            if count:
+                devices.prepare(count)
             tf.zeros(1)
     except (ImportError, ValueError) as e:  # of another backend, or of a keras.json
         found = f'KERAS_BACKEND={os.environ["KERAS_BACKEND"]} ({" ".join(str(e).split())[:150]})'

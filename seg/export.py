@@ -264,7 +264,9 @@ def export(model, path, settings, flags):
                 raise InputError(f'{target}: {line}; expected {wanted}; nothing is written')
         if int8:
             _tell_lost((network, opened), data, split, scored)
-        write_json(about, known | {'file': target.name, 'sha256': _digest(beside)})
+        # It names both, for a kill may come before the file is in its place.
+        known |= {'file': target.name, 'sha256': _digest(beside)}
+        write_json(about, known | ({'before': _digest(target)} if target.exists() else {}))
     print(f'What it takes and gives: {about}')
 
 
@@ -301,7 +303,8 @@ def _is_ours(target, about):
     if not is_ours(about):
         return False
     try:
-        return read_json(about).get('sha256') == _digest(target)
+        known = read_json(about)
+        return _digest(target) in (known.get('sha256'), known.get('before'))
     except InputError:
         return False
 

@@ -90,6 +90,9 @@ def in_folds(settings, data, run, one, last=BEST):
             write_settings(run, replace(begun, epochs=settings.epochs))
     whole = begun if run else settings
     minutes = whole.minutes and whole.minutes / settings.folds
+    if minutes and minutes < 0.2:
+        wanted = f'expected {0.2 * settings.folds:g} or more for {settings.folds} folds'
+        raise InputError(f'--minutes {whole.minutes:g}: {wanted}')
     run = run or new_run(settings, data)
     folders = {i: run / f'fold{i}' for i in range(1, settings.folds + 1)}
 

@@ -93,9 +93,7 @@ class Masks:
     def _occupied(self, name, file):
         """Whether a mask of that name is there that is another picture's."""
         for place in (self.folder, self.folder / 'index'):
-            mask = place / f'{name}{self.suffix[file]}'
-            known = re.search(rb'(?:Source\0|unet-camvid mask )([0-9a-f]{40})', head_of(mask))
-            if known and known[1].decode() != source_of(file):
+            if made_from(place / f'{name}{self.suffix[file]}') not in ('', source_of(file)):
                 return True
         return False
 
@@ -192,6 +190,12 @@ def _tail(page):
 
 def _ours(file):
     return f'{OURS} {source_of(file)}'
+
+
+def made_from(mask):
+    """source_of the picture that a mask of this program is of; '' of any other file, or none."""
+    known = re.search(rb'(?:Source\0|unet-camvid mask )([0-9a-f]{40})', head_of(mask))
+    return known[1].decode() if known else ''
 
 
 def source_of(file):

@@ -285,11 +285,14 @@ def paint_files(model, path, pictures, settings, flags):
     learned = [about.settings.get(which) for which in ('data', 'images', 'labels')]
     learned = [path for path in learned if isinstance(path, str)]  # a file may say anything
     fps = flags.get('fps')
+    if fps and videos:
+        named = f'camera {videos[0]}' if isinstance(videos[0], int) else videos[0]
+        raise InputError(f'--fps: expected pictures that are frames; {named} has its own rate')
     if fps:
         reels = {}
         for file in sorted(files, key=natural):
             reels.setdefault(file.parent, []).append(file)
-        videos, files = [*videos, *reels.items()], []
+        videos, files = [*reels.items()], []
     if videos:
         from seg.video import Films
 

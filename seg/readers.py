@@ -101,7 +101,8 @@ class Picture:
     gives of them. source: a PIL image or Raster, in place of the file's."""
 
     def __init__(self, path, channels=3, intensity=EIGHT_BITS, source=None):
-        self.path, self.channels, self.source = path, channels, source or open_picture(path)
+        self.path, self.channels, self.given = path, channels, source is not None
+        self.source = source if self.given else open_picture(path)
         self.deep, self.intensity = is_deep(self.source.mode), intensity
         self.alpha = bands_of(self.source)[1]
         self.shape = *self.source.size[::-1], channels
@@ -116,7 +117,10 @@ class Picture:
 
     def _own_range(self):
         height, width, _ = self.shape
-        if height * width > MAX_PIXELS:
+        if height * width > MAX_PIXELS and self.given:
+            step = int((height * width / 1e6) ** 0.5)
+            values = deep_values(self.source[:height:step, :width:step], self.path)
+        elif height * width > MAX_PIXELS:
             values = sample(self.path, 1_000_000)
         else:
             values = deep_values(self.source, self.path)

@@ -18,6 +18,7 @@ from argparse import ArgumentTypeError
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from types import NoneType
 
 import numpy as np
 from PIL import Image, ImageOps
@@ -103,24 +104,27 @@ class Segmenter:
     """
 
     def __init__(self, model, flip=False, tile=None, overlap=None):
-        quiet_tensorflow()
+        quiet_tensorflow(None)
         from seg.folds import load_models
 
         try:
             tile = tile and height_width('{}x{}'.format(*tile))
         except (ArgumentTypeError, TypeError, IndexError) as e:
             raise InputError(f'tile {tile}: expected (height, width) in pixels ({e})') from None
+        if not isinstance(overlap, (int, NoneType)):
+            raise InputError(f'overlap {overlap!r}: expected a whole number of pixels')
         self.settings = Settings(flip=bool(flip), tile=tile, overlap=overlap)
         self.model = ready(load_models(model), self.settings)
         self.classes = self.model.about.classes
 
     def __call__(self, pictures, probabilities=False):
-        """Result of one picture; an iterator of Results of several, which reads, paints and gives
-        them one after another, so that there may be any number.
+        """Result of one picture; an iterator of Results of several, in their order, which reads two
+        or three ahead of what it gives, so that there may be any number.
 
         pictures: a path, a PIL picture or an array (H, W) or (H, W, channels), or an iterable of
-            such. Arrays are uint8, uint16, or floats of 0 to 1; any numbers where the network has
-            learned from pictures of more than 8 bits, by their range.
+            such. Arrays are uint8, uint16, or floats of 0 to 1; where the network has learned from
+            pictures of more than 8 bits any numbers, by their range, but uint8, as from a file, by
+            its own.
         probabilities: whether to keep them, 4 bytes a pixel and class.
         """
         if isinstance(pictures, (str, Path, Image.Image)) or getattr(pictures, 'ndim', 4) < 4:
@@ -145,7 +149,10 @@ class Segmenter:
             return job_of(self.model, picture)
         name = f'picture {number}'
         if isinstance(picture, Image.Image):
-            return job_of(self.model, name, ImageOps.exif_transpose(picture))
+            try:
+                return job_of(self.model, name, ImageOps.exif_transpose(picture))
+            except (OSError, SyntaxError) as e:  # it is decoded here
+                raise InputError(f'{name}: damaged ({e}); replace it') from None
         try:
             array = np.asarray(picture)
         except (TypeError, ValueError):

@@ -8,6 +8,7 @@ Frames are decoded, painted and encoded one after another, so that memory does n
 length. Each keeps its time, so that a variable frame rate stays what it is; sound is left out.
 """
 
+import re
 import signal
 import sys
 import threading
@@ -31,7 +32,7 @@ from seg.files import (
     unique_names,
     whole_file,
 )
-from seg.masks import OURS, Masks, overlay_of, source_of
+from seg.masks import OURS, Masks, made_from, overlay_of, source_of
 from seg.predict import job_of, run, tell_shrunk
 from seg.tree import header_size
 
@@ -95,13 +96,25 @@ class Video:
         self.container, stream = self._open()
         self.rate = _fraction(stream.average_rate) or _fraction(stream.guessed_rate) or Fraction(25)
         self.base = _fraction(stream.time_base)
-        self.ratio = _fraction(stream.codec_context.sample_aspect_ratio) or Fraction(1)
+        ratios = stream.sample_aspect_ratio, stream.codec_context.sample_aspect_ratio
+        self.ratio = next(filter(None, map(_fraction, ratios)), Fraction(1))
         self.size = stream.codec_context.height, stream.codec_context.width
         self.sound = bool(self.container.streams.audio)
-        lasts = 0 if self.camera else self.container.duration or 0
-        self.declared, self.lasts = stream.frames, Fraction(lasts, av.time_base)
+        self.declared, self.lasts = stream.frames, self._lasts(stream)
         if not self.camera:
             self.container.close()
+
+    def _lasts(self, stream):
+        """Seconds that the pictures last; 0 where nobody says: the sound may last longer."""
+        if self.camera:
+            return Fraction(0)
+        if stream.duration:
+            return stream.duration * _fraction(stream.time_base)
+        told = re.fullmatch(r'(\d+):(\d+):(\d+)(\.\d+)?', stream.metadata.get('DURATION', ''))
+        if told:
+            hours, minutes, seconds, rest = told.groups()
+            return 3600 * int(hours) + 60 * int(minutes) + int(seconds) + Fraction(rest or 0)
+        return Fraction(0 if self.sound else self.container.duration or 0, av.time_base)
 
     def _open(self):
         """(container, stream of its pictures), open."""
@@ -331,8 +344,11 @@ class Films:
             tell_shrunk([reel.file], model.about.rule, settings, lambda _, size=reel.size: size)
 
     def _is_anothers(self, name, file):
-        made = made_of(self.folder / f'{name}.mp4')
-        return bool(made) and made != source_of(file)
+        made = {(made_of(self.folder / f'{name}.mp4'), source_of(file))}
+        first = Path(file) / f'{Path(file).stem}-000001.png'  # as Video calls it
+        for place in ('', 'index'):
+            made.add((made_from(self.folder / name / place / first.name), source_of(first)))
+        return any(known and known != ours for known, ours in made)
 
     def paint(self):
         """Make them, one after another; InputError, in the end, where one is damaged."""

@@ -134,7 +134,7 @@ def test_arrays_of_other_types(files):
     index = segmenter(image).index
     for array in (image * np.uint16(257), image / 255, (image / 255).astype(np.float32)):
         assert (segmenter(array).index == index).mean() > 0.999
-    assert (segmenter(image[..., ::-1][..., ::-1]).index == index).all()  # of other strides
+    assert (segmenter(np.asfortranarray(image)).index == index).all()  # of other strides
     assert (segmenter(image[..., :1]).index == segmenter(image[..., 0]).index).all()
     deep = Segmenter(files / 'deep.hdf5')
     values = np.random.default_rng(0).integers(-2000, 4000, SIZE)

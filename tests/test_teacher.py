@@ -1,6 +1,7 @@
 """What a network learns from another: targets by hand, and where its labels say nothing."""
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import keras
 import numpy as np
@@ -11,7 +12,10 @@ from test_main import refused, run
 
 from model import load_model, save_model, unet
 from seg.classes import class_table, numbered_classes
+from seg.export import to_onnx
+from seg.files import InputError
 from seg.scenes import draw_scene
+from seg.sizes import SizeRule
 from seg.teacher import Teacher
 
 HOW = '--filters 2 --stride 2 --steps 40 --epochs 1 --augment flip --optimizer muon'.split()
@@ -39,9 +43,9 @@ def test_targets_are_half_of_each(n, size, here):
     label[:, :9] = 255
     hot = np.where(label == 255, -1, label)[..., None] if n == 1 else label[..., None] == range(n)
     hot = hot.astype(np.float32)
-    data = tf.data.Dataset.from_tensors((images, hot))
-    teacher = Teacher('t.hdf5', model.about.classes, 3)
-    ((same, target),) = teacher.batches(data, size).as_numpy_iterator()
+    batches = tf.data.Dataset.from_tensors((images, hot))
+    teacher = Teacher('t.hdf5', data_like(model, size), n, 'm.hdf5')
+    ((same, target),) = teacher.batches(batches, size).as_numpy_iterator()
     larger = np.zeros((2, 64, 96, 3), np.float32)
     larger[:, : size[0], : size[1]] = images
     free = unet(None, (None, None, 3), n, filters=2, classes=model.about.classes)
@@ -51,6 +55,38 @@ def test_targets_are_half_of_each(n, size, here):
     wanted = np.where(hot < 0, painted, (hot + painted) / 2)
     assert (same == images).all() and target.shape == hot.shape
     np.testing.assert_allclose(target, wanted, atol=1e-5)
+    if n > 1:  # what a pixel counts by its border weight stays
+        batches = tf.data.Dataset.from_tensors((images, 5 * hot))
+        ((_, heavy),) = teacher.batches(batches, size).as_numpy_iterator()
+        np.testing.assert_allclose(heavy[:, 9:], 5 * wanted[:, 9:], atol=1e-4)
+
+
+def data_like(model, size, **other):
+    about = model.about
+    how = dict(classes=about.classes, channels=3, intensity=about.intensity)
+    return SimpleNamespace(**how | other, rule=SizeRule('pad', *size))
+
+
+@pytest.mark.parametrize(
+    'name, n, other, word',
+    [
+        ('t.hdf5', 1, {}, 'by 1 outputs .* found .* by 2 outputs'),
+        ('t.hdf5', 2, {'channels': 1}, 'of 1 channels, .* of 3 channels'),
+        ('t.hdf5', 2, {'intensity': (0, 4095)}, 'values .0, 4095., as the data, found .* None'),
+        ('t.hdf5', 2, {'classes': numbered_classes(3)}, '3 classes .* found 2 classes'),
+        ('t.onnx', 2, {}, 'found an export'),
+        ('?.hdf5', 2, {}, '--model would write over it'),
+    ],
+)
+def test_what_can_not_teach(name, n, other, word, here):
+    model = saved('t.hdf5', (32, 32), 2)
+    if name == 't.onnx':
+        pytest.importorskip('onnxruntime')
+        to_onnx(load_model('t.hdf5'), Path(name))
+    target = 't.hdf5' if name == '?.hdf5' else 'm.hdf5'
+    with pytest.raises(InputError, match=word) as error:
+        Teacher(name, data_like(model, (32, 32), **other), n, target)
+    assert f'--teacher {name}: ' in str(error.value) and '\n' not in str(error.value)
 
 
 def test_it_learns_where_labels_say_nothing(drawn, here, capsys):
@@ -87,6 +123,6 @@ def rows(model):
 def test_a_teacher_of_something_else_is_refused(drawn, here, capsys):
     saved('t.hdf5', (48, 64), 5)
     line = refused(capsys, 'train', drawn, *HOW, '--teacher', 't.hdf5')
-    assert '--teacher t.hdf5: expected 13 (' in line and 'found 5 classes' in line
+    assert '--teacher t.hdf5: expected 13 classes (' in line and 'found 5 classes' in line
     assert 'no such file' in refused(capsys, 'train', drawn, *HOW, '--teacher', 'none.hdf5')
     assert not Path('log').exists()

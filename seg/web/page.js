@@ -10,6 +10,7 @@ let language = navigator.language.startsWith('zh') ? 'zh' : 'en';
 let said = ['loading']; // a key of words, and what stands in it
 let shown = null; // {name, width, height, index, counts} of the picture that is painted
 let latest = 0; // the number of the last picture
+let chosen = 0; // the number of the last file that was asked for
 let settle = () => {}; // takes the worker's answer to it
 let worker;
 
@@ -142,7 +143,7 @@ function colour() {
 async function openFile(file, name = file?.name) {
   stopCamera();
   if (!file) return tell('noFile', {}, true);
-  const asked = ++latest;
+  const asked = ++chosen;
   let bitmap;
   try {
     const how = { imageOrientation: 'from-image', colorSpaceConversion: 'none' }; // as Pillow
@@ -150,7 +151,7 @@ async function openFile(file, name = file?.name) {
   } catch {
     return tell('noPicture', { name }, true);
   }
-  if (asked === latest) await paint(bitmap, bitmap.width, bitmap.height, name);
+  if (asked === chosen) await paint(bitmap, bitmap.width, bitmap.height, name);
   bitmap.close();
 }
 
