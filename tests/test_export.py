@@ -264,6 +264,10 @@ def test_a_file_of_somebody_else_is_left_alone(model, capsys, monkeypatch):
     for size in ('32x32', 'free'):
         assert run(capsys, *words, '--size', size)[0] == 0
         assert ('32' in file.read_text()) == (size != 'free')
+    before = file.read_bytes()
+    assert run(capsys, *words, '--size', '64x32')[0] == 0
+    file.write_bytes(before)  # as a kill between the JSON and the file leaves it
+    assert run(capsys, *words)[0] == 0 and file.read_bytes() != before
     Path('out').mkdir()
     assert run(capsys, *words, '--output', 'out')[0] == 0  # a folder: into it
     assert sorted(p.name for p in Path('out').iterdir()) == ['m.onnx', 'm.onnx.json']

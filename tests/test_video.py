@@ -7,6 +7,7 @@ import sys
 import tracemalloc
 from fractions import Fraction
 from functools import cache
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -219,17 +220,33 @@ def test_pixels_that_are_no_squares_stay_so(model, here):
     assert read(here / 'predicted/m/v.mp4')[2][1] == Fraction(4, 3)
 
 
-def test_sound_is_left_out_and_that_is_said(model, here, capsys):
+@pytest.mark.parametrize('longer', [3, 12])
+def test_sound_is_left_out_and_that_is_said(model, here, capsys, longer):
+    """It may last longer than the pictures, of which nothing is missing then."""
     with av.open('v.mkv', 'w') as out:
         stream, sound = out.add_stream('mjpeg', rate=10), out.add_stream('flac', rate=8000)
         stream.width, stream.height, stream.pix_fmt = 64, 48, 'yuvj420p'
         sound.layout = 'mono'
-        for i, image in enumerate(moving(3)):
+        for image in moving(3):
             out.mux(stream.encode(av.VideoFrame.from_ndarray(image.copy(), 'rgb24')))
+        for i in range(longer):
             out.mux(sound.encode(silence(800 * i)))
         out.mux([*stream.encode(None), *sound.encode(None)])
     assert predict(model, 'v.mkv') == 0
     assert '3 frames in predicted/m/v.mp4, without its sound' in capsys.readouterr().out
+
+
+def test_masks_of_two_videos_of_one_name_lie_apart(model, here, capsys):
+    for folder, count in (('a', 5), ('b', 3)):
+        Path(folder).mkdir()
+        write(here / folder / 'v.mkv', moving(count), base=STEP)
+        assert predict(model, f'{folder}/v.mkv', '--save', 'index') == 0
+    found = {p.parent.relative_to('predicted/m') for p in Path('predicted/m').rglob('*.png')}
+    assert len(found) == 2
+    assert sorted(len([*Path('predicted/m', f).glob('*.png')]) for f in found) == [3, 5]
+    capsys.readouterr()
+    assert predict(model, 'a/v.mkv', '--fps', '5') == 2
+    assert 'a/v.mkv has its own rate' in one_line(capsys)
 
 
 @pytest.mark.parametrize('name', ['v.mp4', 'v.mkv', 'v.avi'])
