@@ -43,7 +43,7 @@ PRESETS = {  # sets of defaults; any flag overrides them
     'auto': SHAPED | dict(minutes=30.0, epochs=12),  # and what seg/plan.py decides
     'best': SHAPED | dict(epochs=30, learning_rate=3e-3, class_weights=False, ema=0.998),
 }
-SHIPPED = ROOT / 'weights/camvid-transfer.hdf5'  # what `transfer` gave on CamVid
+SHIPPED = ROOT / 'weights/camvid-transfer.hdf5'  # what `python main.py CamVid` gave
 NETWORK = 'filters batch_norm fusion activation loss stride dilated residual'.split()
 NETWORK += ['encoder', 'encoder_weights']
 
