@@ -21,7 +21,16 @@ sys.path.insert(0, str(Path(__file__).parent))  # `python -P` leaves it out
 from seg import cli, hosts
 from seg.files import InputError, check_target, locked
 from seg.progress import say
-from seg.runs import BEST, check_data, check_place, fingerprints, new_run, tell_best, tell_rivals
+from seg.runs import (
+    BEST,
+    STATE,
+    check_data,
+    check_place,
+    fingerprints,
+    new_run,
+    tell_best,
+    tell_rivals,
+)
 from seg.settings import ROOT, Settings, versions
 
 AUG_ARGS = dict(rotation_range=0.2, shear_range=0.05, zoom_range=0.05, fill_mode='nearest')
@@ -87,7 +96,8 @@ def fit(settings, data, run, rows=(), after=0):
     pictures that are painted then."""
     first = hosts.rank() == 0  # of several processes that alone writes
     if run and first:
-        print(f'Going on with {run}')
+        if (run / STATE).exists():  # a fold's may just have been made
+            print(f'Going on with {run}')
         with locked(run, 'training in it'):
             check_data(run, data, settings.changed_data)
     elif settings.preset == 'best' and not settings.weights:

@@ -129,7 +129,8 @@ class Budget(keras.callbacks.Callback):
         if room <= 0:
             over = f'{self.begin:.0f} s were over before the first step'
             print(f'Note: {over}; give it {2 * self.settings.minutes:g} minutes or more to learn')
-        print(f'Plan for {self.settings.minutes:g} minutes:')
+        minutes = self.settings.minutes
+        print(f'Plan for {minutes:g} minute{"s" * (minutes != 1)}:')
         for what, decision, why in rows:
             print(f'  {what:11} {decision:36} {why}'.rstrip())
         if not (run / PLAN).exists():  # a resumed run goes on with its own

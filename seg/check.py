@@ -4,17 +4,20 @@ No TensorFlow: a data set is judged in seconds, before an hour is spent on it.
 """
 
 import json
+import os
 import shlex
 import sys
 from collections import Counter
 from itertools import chain
+from pathlib import Path
 
 import numpy as np
 
 from seg import classes as tables
-from seg import readers
+from seg import layouts, readers
 from seg.files import InputError, counted
 from seg.repair import convert, repair, snapped
+from seg.shapes import Drawn
 from seg.sources import blends, load
 from seg.tablefiles import read_classes, write_classes
 
@@ -125,7 +128,7 @@ def _strangers(held, classes, kind, data):
     if data.classes_from.startswith('guessed'):
         number = 'if they are numbers, --num-class N; else ' if held.values.min() >= 0 else ''
         return line + f'{number}name the classes with --classes'
-    return line + '--repair' + f' --tolerance {needed}' * (needed > 16) + ' snaps them'
+    return line + '--repair OUT' + f' --tolerance {needed}' * (needed > 16) + ' snaps them'
 
 
 def _check_classes(data, result):
@@ -235,16 +238,42 @@ def load_fit(settings, needed=('train', 'val')):
     return data
 
 
+def _folders_of(root, out):
+    """(folder of pictures, folder of labels) of a data set in two folders; (None, root) of one in
+    CamVid's, or of labels alone. InputError where they lie together, or `out` lies in it."""
+    try:
+        found = layouts.find_layout(root)
+    except InputError:
+        return None, root
+    pairs = [pair for pair in sum(found.splits.values(), []) if pair[1]]
+    if found.layout == "CamVid's folders" or any(isinstance(b, Drawn) for _, b in pairs):
+        return None, root
+    if Path(root).resolve() in Path(out).resolve().parents:
+        wanted = 'a folder beside it, for what lies in it counts as its pictures and labels'
+        raise InputError(f'--repair {out}: lies in {root}; name {wanted}')
+    places = [Path(os.path.commonpath([path.parent for path in side])) for side in zip(*pairs)]
+    if places[0] == places[1] or places[0] in places[1].parents or places[1] in places[0].parents:
+        wanted = "name the labels alone, by --labels FOLDER, or a pattern as '*_mask.png'"
+        raise InputError(f'--repair: pictures and labels lie together in {root}; {wanted}')
+    return places
+
+
 def tell(settings, flags):
     """The verb check: print what a data set holds; 0 fit to train, 1 not. Or repair its labels."""
     if 'repair' in flags:
         table, out = settings.classes and read_classes(settings.classes), flags['repair']
         table = table or settings.num_class and tables.numbered_classes(settings.num_class)
-        done = repair(settings.labels or settings.data, out, table, flags.get('tolerance', 16))
+        labels, images = settings.labels, settings.images
+        if not labels:
+            images, labels = _folders_of(settings.data, out)
+        done = repair(labels, out, table, flags.get('tolerance', 16))
         told = '{out}: {converted} pixels renumbered, {snapped} set to the nearest class'
         for d in done:
             print(told.format_map(d))
         print(f'Wrote {counted(len(done), "label")} to {out}/')
+        if images:
+            places = f'--images {shlex.quote(str(images))} --labels {shlex.quote(str(out))}'
+            print(f'Next: python main.py check {places}')
         return 0
     data = load(settings, fast=False)
     if 'convert' in flags:

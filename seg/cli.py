@@ -101,7 +101,7 @@ OWN = {  # of one verb alone
         | dict(help='how many to choose (default 20); they are written to next.csv, too'),
     },
     'export': {
-        'model': dict(type=settings.MODEL, nargs='?', metavar='MODEL')
+        'model': dict(type=settings.MODEL, nargs='?', metavar='MODEL', default=Settings.model)
         | dict(help=f'default {Settings.model}; of folds a pattern: their mean'),
         '--to': dict(choices=settings.EXPORTS, required=True, help='the format'),
         '--size': dict(type=size_or_free, metavar='HxW')
@@ -334,6 +334,14 @@ def run(argv, presets, verbs, doc):
     with redirect_stdout(out), redirect_stderr(err):
         try:
             status = _run(argv, presets, verbs, doc)
+        except ModuleNotFoundError as e:
+            name = (e.name or '').split('.')[0]
+            if name in ('seg', 'main', 'model', 'datapre') or hosts.joined:
+                raise
+            how = 'run .venv/bin/python, or activate it: source .venv/bin/activate'
+            mend = f'{how}; or pip install -r requirements.txt'
+            print(f'main.py: {name} is not installed for {sys.executable}; {mend}', file=err)
+            status = 2
         except Exception:
             if not hosts.joined:
                 raise

@@ -102,7 +102,10 @@ def _receive(url):
         if not size <= received <= MAX_BYTES:
             raise OSError(f'{received} bytes, expected {size or MAX_BYTES} bytes')
     except Exception as e:  # urllib raises many kinds: status 404, timeout, cut off, no URL
-        raise InputError(f'{url} absent or cut off: {e}; check network or proxy, try again') from e
+        why = e if hasattr(e, 'code') else getattr(e, 'reason', e)  # else in angle brackets
+        raise InputError(
+            f'{url} absent or cut off: {why}; check network or proxy, try again'
+        ) from e
 
 
 def _unpack(archive, new, digests):

@@ -99,6 +99,9 @@ def evaluate(settings, flags, model=None, path=None):
     else:
         look, images = None, len(pairs)
         counts = metrics.evaluate_masks(masks, pairs, data.classes, data.formats, each)
+    if not np.sum(counts):
+        found = f'{data.where}: no labelled pixel is of a class that {masks or path} has'
+        raise InputError(f'{found}; score it on data of its classes')
     found = dict(split=split, images=images, of=str(masks or path), flip=settings.flip)
     found |= dict(data=data.where)
     conclude(counts, data.classes, found, target, page, look, model and model.about)

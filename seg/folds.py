@@ -89,7 +89,7 @@ def in_folds(settings, data, run, one, last=BEST):
         if begun.epochs < settings.epochs:
             write_settings(run, replace(begun, epochs=settings.epochs))
     whole = begun if run else settings
-    minutes = whole.minutes and whole.minutes / settings.folds
+    minutes = whole.minutes and whole.minutes / (1 if settings.fold else settings.folds)
     if minutes and minutes < 0.2:
         wanted = f'expected {0.2 * settings.folds:g} or more for {settings.folds} folds'
         raise InputError(f'--minutes {whole.minutes:g}: {wanted}')

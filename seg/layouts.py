@@ -80,7 +80,8 @@ def find_layout(root):
     """The Found of a folder; InputError where no layout fits it, or two do."""
     root = Path(root)
     if not root.is_dir():
-        line = f'{root}: expected a folder of pictures and labels, found no such folder'
+        found = 'a file' if root.exists() else 'no such folder'
+        line = f'{root}: expected a folder of pictures and labels, found {found}'
         hint = '`python main.py download` fetches CamVid, `python main.py sample` draws pictures'
         raise InputError(f'{line}; name yours, or {hint}')
     tree = Tree(root)

@@ -88,7 +88,8 @@ def plan(settings, given, data):
     decide('arithmetic', 'bfloat16' if quick else 'float32', why * quick, bfloat16=quick)
     pace = 0.3 * plain + 0.7 * half if settings.bfloat16 else plain  # not all is convolutions
     up, shrinks = has_up(data), data.rule.kind != 'tile'
-    seconds = 0.9 * (60 * settings.minutes / (settings.folds or 1) - START)
+    share = 1 if settings.fold else settings.folds or 1
+    seconds = 0.9 * (60 * settings.minutes / share - START)
     h, w = data.rule.height, data.rule.width
     least = LEAST if up and shrinks else min(CROP / min(h, w), 1)
 
@@ -115,7 +116,11 @@ def plan(settings, given, data):
     decide('augment', augment, why, augment=augment)
     steps, shrink, _ = room(settings.encoder)
     grows = up and shrinks and LARGE / (1 - GROW) < steps < STEPS
-    why = f'time for about {steps:,.0f} steps' + f' of {h}x{w}' * (shrink <= 0.9)
+    why = (
+        f'whole ones have time for only {steps:,.0f} steps'
+        if shrink <= 0.9
+        else 'there is time for it'
+    )
     how = dict(size=settings.size, crop=settings.crop)
     if grows:
         why = f'at half the sides for the first {GROW:.0%} of the time: more steps'

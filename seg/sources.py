@@ -392,6 +392,10 @@ def load(settings, fast=True, classes=None, prefer=None):
             found = f'--num-class {settings.num_class}, but the model has {len(classes)} classes'
             raise InputError(f'{found}; leave it out')
     raws = data.raws()
+    many = [len(raw.values) for raw in raws] if how.startswith('indices') else []
+    if many and np.median(many) > 64 and not readers.are_instances(raws):
+        line = f'{raws[0].path}: {many[0]} values, as many as pictures have'
+        data.errors.append(f'{line}; have pictures and labels changed places?')
     formats, doubts = readers.recognise(raws, classes, prefer)
     if how == 'the model' and not settings.classes and NUMBERS & {*formats.values()}:
         _refuse_others(settings, found, classes)

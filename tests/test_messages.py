@@ -4,10 +4,12 @@ import io
 import json
 import re
 import shutil
+import subprocess
 import sys
 from pathlib import Path
 
 import keras
+import numpy as np
 import pytest
 from PIL import Image
 from test_main import ROOT, TINY, refused, run
@@ -325,3 +327,35 @@ def test_the_drawn_line_fits_the_terminal(monkeypatch):
 def test_duration():
     told = [*map(progress.duration, (0.4, 89, 700, 12_000))]
     assert told == ['0 s', '89 s', '12 min', '3 h 20 min']
+
+
+def test_what_has_no_class_of_the_model_is_not_scored(drawn, capsys):
+    for i in range(3):
+        for part, value in (('images', 90), ('masks', 255)):
+            Path('own', part).mkdir(parents=True, exist_ok=True)
+            Image.new('L', (64, 48), value).save(f'own/{part}/{i}.png')
+    line = refused(capsys, 'evaluate', 'own', '--model', program.SHIPPED)
+    assert 'no labelled pixel is of a class that' in line and not Path('scores.json').exists()
+
+
+def test_pictures_and_labels_that_have_changed_places(capsys):
+    rng = np.random.default_rng(0)
+    for i in range(4):
+        for part, pixels in (('a', rng.integers(0, 200, (48, 64))), ('b', np.eye(48, 64) * 255)):
+            Path(part).mkdir(exist_ok=True)
+            Image.fromarray(pixels.astype(np.uint8)).save(f'{part}/{i}.png')
+    line = refused(capsys, 'train', '--images', 'b', '--labels', 'a')
+    assert 'have pictures and labels changed places?' in line and not Path('log').exists()
+    assert run(capsys, 'check', '--images', 'a', '--labels', 'b')[0] == 0
+
+
+def test_without_its_packages_one_line_names_the_environment(tmp_path):
+    """As of `python3 main.py` beside `make run`."""
+    done = subprocess.run(
+        [sys.executable, '-S', '-E', ROOT / 'main.py', 'predict', 'x.png'],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+    )
+    assert done.returncode == 2 and 'Traceback' not in done.stderr
+    assert 'is not installed for' in done.stderr and '.venv/bin/activate' in done.stderr

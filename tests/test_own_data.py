@@ -73,8 +73,10 @@ def test_from_check_to_score(draw, floor, tmp_path, monkeypatch, capsys):
     data = ['--images', 'own/images', '--labels', 'own/masks']
     status, out = command(capsys, 'check', *data)
     assert status == 0 and out.strip().splitlines()[-1].startswith('Verdict: fit to train')
-    status, out = command(capsys, 'check', *data, '--repair', 'clean')
-    assert status == 0
+    status, out = command(capsys, 'check', 'own', '--repair', 'clean')
+    assert status == 0 and 'Next: python main.py check --images own/images --labels clean' in out
+    status, out = command(capsys, 'check', 'own', '--repair', 'own/clean')
+    assert status == 2 and 'own/clean: lies in own; name a folder beside it' in out
     for mask in Path('own/masks').iterdir():
         clean = np.asarray(Image.open(Path('clean') / mask.name))
         classes = 2 if draw is microscope else 5
