@@ -72,7 +72,6 @@ def test_help_into_head():
     assert in_shell('$MAIN --help | head -1 > line') == (0, '')
 
 
-@pytest.mark.slow
 def test_a_users_keras_settings_change_no_network(drawn, here):
     """Channels first, half precision, and a backend for another program; and no library says
     anything on the whole way, of which a file gets plain lines."""

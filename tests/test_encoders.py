@@ -87,7 +87,6 @@ def test_the_first_three_blocks_are_a_reference_computation_of_the_files_weights
         np.testing.assert_allclose(y[0], x, atol=1e-4)
 
 
-@pytest.mark.slow
 def test_plain_keras_opens_every_file_and_predicts_the_same(tmp_path):
     rng, kinds = np.random.default_rng(0), [(LITE0, 1), *((e, 2) for e in ENCODERS)]
     x, expected = rng.random((2, 39, 70, 3), 'float32'), {}

@@ -136,7 +136,6 @@ def test_resuming_a_after_b_loses_neither(drawn, capsys):
     assert not list(Path('.').glob('camvid.2*'))  # both runs have theirs: no more copies
 
 
-@pytest.mark.slow
 def test_two_trainings_side_by_side(drawn, tmp_path):
     flags = ['--data', drawn, '--filters', '2', '--steps', '2', '--epochs', '12']
     both = [

@@ -252,7 +252,7 @@ def test_one_fold_alone_is_that_of_the_whole(done, here, capsys):
     assert found['confusion'] == whole['confusion']
 
 
-@pytest.mark.parametrize('kill', [pytest.param(guard.Interrupted, marks=pytest.mark.slow), OSError])
+@pytest.mark.parametrize('kill', [guard.Interrupted, OSError])
 def test_after_a_kill_only_what_is_missing_is_trained(kill, done, here, capsys, monkeypatch):
     whole = here / done
     (here / 'again').mkdir()

@@ -63,7 +63,6 @@ def uninterrupted(drawn, tmp_path_factory):
     return *final(folder), time.perf_counter() - begin
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize('repeat', range(int(os.environ.get('REPEATS', 1))))
 def test_killed_and_resumed_is_never_killed(uninterrupted, drawn, tmp_path, repeat):
     import keras
