@@ -256,12 +256,10 @@ class Stream:
         s, how = self.settings, (self.num_class, self.augmentation)
         how = self.pairs, s.batch_size, *how, s.seed, start
         found = train_batches(*how, size=size, share=(hosts.rank(), hosts.count()))
-        rule = self.pairs.rule
-        return (
-            self.teacher.batches(found, size or (rule.height, rule.width))
-            if self.teacher
-            else found
-        )
+        if self.teacher:
+            rule = self.pairs.rule
+            found = self.teacher.batches(found, size or (rule.height, rule.width))
+        return found
 
     def half(self):
         """About half of the pictures' sides, as at_any_size takes them: multiples of 32."""

@@ -246,7 +246,8 @@ def _folders_of(root, out):
     except InputError:
         return None, root
     pairs = [pair for pair in sum(found.splits.values(), []) if pair[1]]
-    if found.layout == "CamVid's folders" or any(isinstance(b, Drawn) for _, b in pairs):
+    drawn = not pairs or any(isinstance(label, Drawn) for _, label in pairs)
+    if drawn or found.layout == "CamVid's folders":
         return None, root
     if Path(root).resolve() in Path(out).resolve().parents:
         wanted = 'a folder beside it, for what lies in it counts as its pictures and labels'
