@@ -61,6 +61,7 @@ RUN = {  # of those that begin a run
     ),
 }
 FOLDER = {'folder': dict(nargs='?', metavar='[FOLDER]', help='the data set, as --data FOLDER')}
+LEARNED = {'folder': FOLDER['folder'] | dict(help='default what the model was trained on')}
 HOSTS = {
     '--hosts': dict(metavar='A,B', help='train on several machines: the same command on each; jax'),
     '--process': dict(type=settings.number(int, 0, 999), metavar='N')
@@ -84,7 +85,7 @@ OWN = {  # of one verb alone
         '--fps': dict(type=settings.number(float, 0.01, 1000), metavar='X')
         | dict(help='the pictures of a folder are frames, X a second, of a video'),
     },
-    'evaluate': FOLDER
+    'evaluate': LEARNED
     | READ
     | {
         '--masks': dict(metavar='FOLDER', help='score these masks, of any program, not a model'),
@@ -170,15 +171,17 @@ class OneLineParser(argparse.ArgumentParser):
     def near(self, flag):
         """The flags of this verb that may have been meant."""
         names = [name[2:] for name in self._option_string_actions if name.startswith('--')]
-        begin = [name for name in names if flag[2:].startswith(f'{name}-')]
-        return [f'--{n}' for n in begin or difflib.get_close_matches(flag[2:], names, 1)]
+        word = flag[2:]  # a name and more of it, or its initials: --lr
+        sure = [n for n in names if word.startswith(f'{n}-') or word == re.sub(r'\B\w|-', '', n)]
+        return [f'--{n}' for n in sure or difflib.get_close_matches(word, names, 1)]
 
     def error(self, message):
         word = re.match(r'argument VERB: invalid choice: .(.*). \(choose from', message, re.DOTALL)
         if word and os.path.isfile(word[1]):
             message = f'{word[1]}: a file; to paint it, python main.py predict {word[1]}'
         elif word:
-            hint = nearest_name(word[1], VERBS) or '; see --help'
+            hint = nearest_name(word[1], [*VERBS, *filter(os.path.isdir, os.listdir())])
+            hint = hint or '; see --help'
             message = f'{word[1]}: expected a verb or a folder{hint}'
         message = re.sub("ignored explicit argument '(.*)'", r'takes no value, found \1', message)
         message = message.removeprefix('argument ')

@@ -17,6 +17,7 @@ from seg.sources import load
 from seg.suspects import LOOK, Suspects
 
 CURVES = 'curves.png'  # of a run
+NAMED = 'data images labels val_images val_labels train_list val_list'.split()  # where data are
 
 
 class Score:
@@ -111,6 +112,11 @@ def data_of(networks, settings, flags):
     """The DataSet to score these networks on, as they know its classes and formats. InputError
     where it is not fit."""
     about = networks[0].about if networks else None
+    learned = {name: about.settings.get(name) for name in NAMED} if about else {}
+    names = all(isinstance(value, str | None) for value in learned.values())  # a file may say any
+    if about and names and learned['data'] and not {*NAMED} & {*flags}:
+        if Path(learned['images'] or learned['data']).exists():  # by default those of its training
+            settings = replace(settings, **learned)
     if 'val_split' not in flags:  # of what it was trained on, what it was validated on; else all
         settings = replace(settings, **_validated_on(networks, settings))
     settings = replace(settings, size=(16, 16))  # nothing is trained here: any will do
@@ -126,8 +132,7 @@ def _validated_on(networks, settings):
     """The settings by which the pictures that `settings` name fall apart as they did when these
     networks were trained on them; of other pictures all are one part."""
     learned = [network.about.settings for network in networks]
-    named = 'data images labels val_images val_labels train_list val_list'.split()
-    same = learned and all(s.get(k) == getattr(settings, k) for s in learned for k in named)
+    same = learned and all(s.get(k) == getattr(settings, k) for s in learned for k in NAMED)
     how = [(s.get('val_split'), s.get('seed'), s.get('folds')) for s in learned]
     if not same or any(other != how[0] for other in how):
         return {'val_split': 0}

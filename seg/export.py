@@ -65,7 +65,7 @@ def describe(model):
     about, (_, height, width, channels) = model.about, model.input_shape
     table, (reach, widest) = about.classes, extent(model)
     size = {'rule': about.rule.kind, 'height': height, 'width': width}
-    columns = table.names, table.colours, table.roles
+    columns = table.names, table.display[: len(table), :3].tolist(), table.roles  # as painted
     return {
         'classes': [dict(zip(('name', 'colour', 'role'), entry)) for entry in zip(*columns)],
         'size': size | {'multiple': 1 if height else STEP},

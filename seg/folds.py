@@ -123,7 +123,7 @@ def in_folds(settings, data, run, one, last=BEST):
         _score(settings, data, run, folders)
     command = f'python main.py predict --model {shlex.quote(f"{run}/fold*/{BEST}")} PICTURE'
     print(f'Wrote the best of them, fold {best}, to {settings.model}')
-    print(f'Next, by the mean of all: {command}')
+    print(f'Next, by the mean of {"what there is" if left else "all"}: {command}')
 
 
 def _score(settings, data, run, folders):

@@ -114,7 +114,11 @@ def test_what_a_network_says_of_itself():
     assert found['size'] == {'rule': 'pad', 'height': 48, 'width': 64, 'multiple': 1}
     assert found['channels'] == 4 and found['activation'] == 'softmax'
     assert describe(at_any_size(model))['size']['multiple'] == 32
-    assert describe(network(n=1))['activation'] == 'sigmoid'
+    two = describe(network(n=1))  # black and white, but painted so that people see it
+    assert two['activation'] == 'sigmoid' and [e['colour'] for e in two['classes']] == [
+        [0, 0, 0],
+        [0, 190, 255],
+    ]
 
 
 def test_another_size_is_the_network_without_its_own_on_a_padded_picture():

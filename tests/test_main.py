@@ -291,8 +291,12 @@ def test_predict_maps_a_scaled_picture_back_in_place(here, capsys):
 
 
 def test_evaluate_prints_the_scores_of_an_oracle(done, drawn, here, capsys):
-    status, out, _ = run(capsys, 'evaluate', '--data', drawn, '--model', done / 'camvid.hdf5')
+    # without a folder of the data it was trained on
+    status, out, _ = run(capsys, 'evaluate', '--model', done / 'camvid.hdf5')
     assert status == 0 and 'test' in out and 'Bicyclist' in out
+    found = Path('scores.json').read_bytes()
+    status, out, _ = run(capsys, 'evaluate', '--data', drawn, '--model', done / 'camvid.hdf5')
+    assert status == 0 and Path('scores.json').read_bytes() == found
     # the masks that prediction wrote, scored by hand
     hit = total = 0
     for mask in done.glob('log/*/masks/*.png'):

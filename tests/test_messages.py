@@ -85,10 +85,12 @@ SLIPS = [
     ('evaluate --size 64x64', '--size: no such flag of evaluate'),
     ('--masks x', '--masks: no such flag of main.py without a verb; evaluate has it'),
     ('train --epoch 2', '--epoch: no such flag; did you mean --epochs?'),
+    ('train --lr 1e-4', '--lr: no such flag; did you mean --learning-rate?'),
     ('train --freeze-encoder', '--freeze-encoder: no such flag; did you mean --freeze?'),
     ('train --input-channels 1', '--input-channels: no such flag; --help-all lists them'),
     ('check a b', 'b: one word too many for check'),
     ('training', 'training: expected a verb or a folder; did you mean train?'),
+    ('cels', 'cels: expected a verb or a folder; did you mean cells?'),
     ('photo.png', 'photo.png: a file; to paint it, python main.py predict photo.png'),
     ('predict --output', '--output: expected a value after it'),
     ('next', 'next: expected after it: PICTURE'),
@@ -115,6 +117,7 @@ SLIPS = [
 @pytest.mark.parametrize('words, told', SLIPS)
 def test_a_slip_is_told_by_its_flag_and_who_has_it(words, told, capsys):
     Path('photo.png').touch()
+    Path('cells').mkdir()
     assert f'main.py: {told}' in refused(capsys, *words.split())
 
 
