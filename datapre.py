@@ -23,7 +23,7 @@ import numpy as np
 import tensorflow as tf
 from PIL import Image
 
-from seg import augment, hosts, readers, report
+from seg import augment, hosts, pictures, readers, report
 from seg.check import examine
 from seg.classes import NO_CLASS, class_table, indices_to_colours, to_index
 from seg.files import InputError, counted, list_pictures, make_folder
@@ -54,7 +54,7 @@ class Pairs:
         self.data, self.pairs, self.rule = data, data.splits[split], rule
         self.cropped = bool(rule) and rule.kind == 'tile'
         self.cache, self.error, self.places, self.borders = {}, None, {}, borders
-        self.dtype = readers.Picture(self.pairs[0][0], data.channels, data.intensity).dtype
+        self.dtype = pictures.Picture(self.pairs[0][0], data.channels, data.intensity).dtype
         room = [CACHE_BYTES] if room is None else room
         writing, disk = Lock(), []  # all in one file: a process may open a thousand
 
@@ -137,9 +137,9 @@ class Pairs:
 
     def _read(self, i):
         (image_path, label_path), data, rule = self.pairs[i], self.data, self.rule
-        image = readers.read_image(image_path, data.channels, data.intensity)
+        image = pictures.read_image(image_path, data.channels, data.intensity)
         if image.dtype != self.dtype:
-            image = readers.to_bytes(image) if self.dtype == np.uint8 else image * np.uint16(257)
+            image = pictures.to_bytes(image) if self.dtype == np.uint8 else image * np.uint16(257)
         raw = data.looked.get(label_path)
         if getattr(raw, 'inverse', None) is None:
             raw = readers.read_raw(label_path)
@@ -284,7 +284,7 @@ def draw_preview(data, settings, flags):
     else:
         two = [pairs.sample(k, settings.seed) for k in range(2)] if pairs.cropped else None
         two = two or [pairs[0], pairs[len(pairs) - 1]]
-        two = [(readers.to_bytes(image), label) for image, label in two]
+        two = [(pictures.to_bytes(image), label) for image, label in two]
         cells = augment.preview_cells(two, n, settings.augment or '', settings.seed)
     report.save_picture(report.preview_page(cells, data.classes), flags['page'])
     print(f'Wrote {flags["page"]}: {counted(len(cells), "example")}, each image, label and both')
@@ -360,7 +360,7 @@ def testGenerator(test_path, target_size=None, flag_multi_class=True, as_gray=Fa
     channels = 1 if as_gray else 3
 
     def read(i):
-        image = readers.read_image(files[int(i)], channels)
+        image = pictures.read_image(files[int(i)], channels)
         image = resize(image, target_size or image.shape[:2], Image.Resampling.LANCZOS)
         return image / np.float32(np.iinfo(image.dtype).max)
 

@@ -112,7 +112,7 @@ def predict(path, repeats=5):
 
 
 def pace(path, large, repeats):
-    from seg.readers import Picture
+    from seg.pictures import Picture
     from seg.tiles import plan
 
     model, picture = network(path), Picture(Path(large))

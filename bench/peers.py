@@ -212,19 +212,19 @@ def processor():
     return ' '.join([name[1] if name else platform.processor(), *flags[:1]])
 
 
-def best_until(curve, seconds):
-    """The best val mIoU that was known after so many seconds, percent; nan before the first."""
-    return 100 * max((value for at, value in curve if at <= seconds * 1.02), default=math.nan)
+def at(curve, seconds):
+    """Val mIoU in percent after so many seconds, on a line between validations."""
+    return 100 * np.interp(seconds, *zip((0, 0), *curve))
 
 
 def table(results):
     print('| | ' + ' | '.join(f'{m} min' for m in MARKS), end=' | ')
     print(' | '.join(f'until {level}' for level in LEVELS) + ' |\n' + '|---' * 7 + '|')
     for r in results:
-        cells = [best_until(r['curve'], 60 * m) for m in MARKS if m <= r['minutes']]
+        cells = [at(r['curve'], 60 * m) for m in MARKS if m <= r['minutes']]
         cells = [f'{c:.1f}' for c in cells] + [''] * (len(MARKS) - len(cells))
         for level in LEVELS:
-            times = [at for at, value in r['curve'] if 100 * value >= level]
+            times = [time for time, value in r['curve'] if 100 * value >= level]
             cells.append(f'{times[0] / 60:.0f} min' if times else 'not')
         print(f'| {r["name"]}, --minutes {r["minutes"]:g} | ' + ' | '.join(cells) + ' |')
 
@@ -237,7 +237,7 @@ def plot(results):
 
     figure, axes = plt.subplots(figsize=(7, 4), layout='constrained')
     for r in results:
-        minutes, values = zip(*((at / 60, 100 * value) for at, value in r['curve']))
+        minutes, values = zip(*((time / 60, 100 * value) for time, value in r['curve']))
         axes.plot(minutes, values, '.-' if r['name'] in OURS else '.--', label=r['name'])
     axes.set(xlabel='minutes', ylabel='val mIoU, percent', ylim=(0, 85))
     axes.legend(fontsize=8, ncols=2)

@@ -62,7 +62,7 @@ def peak(folder, count):
 
 def main(repeats=5):
     from model import save_model, unet
-    from seg.readers import read_image
+    from seg.pictures import read_image
 
     with tempfile.TemporaryDirectory() as folder:
         draw_camvid(Path(folder) / 'data', train=0, val=0, test=30, size=(360, 480))

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from seg import classes as tables
-from seg import layouts, readers
+from seg import layouts, pictures, readers
 from seg.files import InputError, counted
 from seg.repair import convert, repair, snapped
 from seg.shapes import Drawn
@@ -193,7 +193,7 @@ def _odd_files(data, fast):
     deep += f' of at most {top:g}' if top else ''
     odd = {
         'EXIF turns images upright; their labels must be drawn upright': lambda a: a.turned,
-        deep: lambda a: data.intensity and readers.is_deep(a.mode),
+        deep: lambda a: data.intensity and pictures.is_deep(a.mode),
         'CMYK images, converted to RGB': lambda a: a.mode == 'CMYK',
         'images with alpha, which is dropped': lambda a: a.alpha and data.channels < a.bands,
         'images of 16 bits a colour, of which the upper 8 are read': lambda a: a.cut,

@@ -33,8 +33,8 @@ from seg.files import (
 )
 from seg.metrics import scores
 from seg.modelfile import at_any_size, plain_network
+from seg.pictures import Picture
 from seg.predict import jobs_of, name_of, run
-from seg.readers import Picture
 from seg.runtimes import need, open_litert, open_onnx, open_savedmodel
 from seg.scenes import draw_scene
 from seg.sizes import STEP, SizeRule

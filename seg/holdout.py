@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from seg import readers
+from seg import pictures
 from seg.files import InputError, deal, file_of, natural, split
 from seg.formats import MAX_PIXELS, open_picture
 from seg.pairing import split_of
@@ -93,7 +93,7 @@ def _alike(paths):
 
     @cache
     def small(i):
-        picture = Image.fromarray(readers.viewable(paths[i % n]))
+        picture = Image.fromarray(pictures.viewable(paths[i % n]))
         return np.asarray(picture.convert('L').resize((16, 16)), float)
 
     def apart(i, step):

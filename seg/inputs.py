@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from seg import readers
+from seg import pictures
 from seg.files import MANY, InputError, suffix_of
 from seg.formats import open_picture
 from seg.sizes import STEP, SizeRule
@@ -84,21 +84,21 @@ def _range_of(values, axis):
 def decide(settings, data):
     """{'rule', 'channels', 'intensity'} of the images; of more than 8 bits the (low, high) of all
     values but for a few at either end, of each band by itself where they are no colours."""
-    images, intensity = data.seen(0), readers.EIGHT_BITS
+    images, intensity = data.seen(0), pictures.EIGHT_BITS
     channels = _channels_of(data)
     cut = [p for p, g in images.items() if g.cut]
-    if cut and np.percentile(readers.viewable(cut[0]), 99.5) < 64:
+    if cut and np.percentile(pictures.viewable(cut[0]), 99.5) < 64:
         line = '16 bits a colour, of which 8 are read, and too dark for them'
         data.errors.append(f'{cut[0]}: {line}; save it with 8 bits a colour, its range stretched')
-    deep = [p for p, g in images.items() if readers.is_deep(g.mode)]
-    shallow = [p for p, g in images.items() if not readers.is_deep(g.mode)]
+    deep = [p for p, g in images.items() if pictures.is_deep(g.mode)]
+    shallow = [p for p, g in images.items() if not pictures.is_deep(g.mode)]
     if deep and shallow:
         data.errors.append(f'{shallow[0]}: 8 bits, but {deep[0]} has more; save all of them alike')
     elif deep:
         samples = []
         for path in deep[:: -(-len(deep) // 32)]:  # at most 32 pictures, 100,000 values of each
             try:
-                samples.append(readers.sample(path, 100_000)[:, :channels])
+                samples.append(pictures.sample(path, 100_000)[:, :channels])
             except InputError as e:
                 data.errors.append(str(e))
                 data.looked[path] = str(e)

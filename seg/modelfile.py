@@ -1,12 +1,9 @@
 """Model files: saved whole, opened by plain Keras, refused where they bring code."""
 
-import io
 import json
 import math
 import zipfile
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field, fields, replace
-from operator import attrgetter
 from pathlib import Path
 
 import h5py
@@ -16,7 +13,8 @@ import numpy as np
 from seg.classes import ClassTable, numbered_classes, shown
 from seg.files import InputError, counted, whole_file
 from seg.formats import BANDS, MAX_PIXELS
-from seg.readers import EIGHT_BITS
+from seg.passive import planned, read_parts, refuse_code, refuse_unfit
+from seg.pictures import EIGHT_BITS
 from seg.sizes import SizeRule
 
 # Whatever a user's keras.json says: it would change every network that is built from here on.
@@ -25,35 +23,6 @@ keras.config.set_floatx('float32')
 keras.config.set_epsilon(1e-7)
 
 KINDS = ('pad', 'stretch', 'whole', 'tile')  # of size rules
-ABOUT = ('about', 'class_table', 'class_table.json')  # the last two: in older files, classes alone
-LIMIT = 1 << 22  # bytes of a configuration or of About; Keras' largest networks take a third
-LARGEST = MAX_PIXELS << 5  # values of one layer's output: 8 GB
-EXPANSION = 16  # times its size on disk is what a file may take of memory; weights compress little
-
-# What a file may be made of: layers that only compute, and what stands in their configurations.
-LAYERS = """
-    Functional Model Sequential InputLayer Identity Activation ReLU LeakyReLU PReLU ELU Softmax
-    Dense EinsumDense Embedding Masking Flatten Reshape Permute RepeatVector Rescaling Resizing
-    CenterCrop Normalization BatchNormalization LayerNormalization GroupNormalization
-    RMSNormalization UnitNormalization SpectralNormalization Add Subtract Multiply Average Maximum
-    Minimum Concatenate Dot Attention AdditiveAttention MultiHeadAttention GroupQueryAttention
-    Dropout AlphaDropout GaussianDropout GaussianNoise ActivityRegularization TimeDistributed
-    Bidirectional RNN SimpleRNN LSTM GRU StackedRNNCells SimpleRNNCell LSTMCell GRUCell RandomFlip
-    RandomRotation RandomTranslation RandomZoom RandomCrop RandomBrightness RandomContrast
-    TrueDivide Divide Power Negative Mean Sum GetItem AbsMaxQuantizer
-    __keras_tensor__ __tensor__ __numpy__ __bytes__ __ellipsis__ __slice__
-"""
-DIMENSIONS = 'Conv ConvLSTM SeparableConv DepthwiseConv MaxPooling AveragePooling GlobalMaxPooling'
-DIMENSIONS += ' GlobalAveragePooling AdaptiveMaxPooling AdaptiveAveragePooling UpSampling Cropping'
-DIMENSIONS += ' ZeroPadding SpatialDropout'
-LAYERS = {*LAYERS.split(), *(f'{name}{n}D' for name in DIMENSIONS.split() for n in (1, 2, 3))}
-LAYERS |= {f'Conv{n}DTranspose' for n in (1, 2, 3)}
-PARTS = 'initializers regularizers constraints dtype_policies'
-PARTS += ' losses metrics optimizers optimizers.schedules'  # of a model inside that was compiled
-PARTS = {f'keras.{part}': attrgetter(part)(keras) for part in PARTS.split()}
-HOMES = {'keras', 'keras.layers', 'keras.models', 'keras.quantizers', 'keras.src.ops.numpy', *PARTS}
-HOMES |= {'keras.src.models.functional', 'keras.src.models.sequential'}
-FUNCTIONS = (keras.activations, keras.losses, keras.metrics)  # what a name alone may mean
 
 
 @dataclass(frozen=True)
@@ -62,7 +31,7 @@ class About:
 
     classes: ClassTable
     rule: SizeRule = SizeRule()
-    intensity: tuple | None = EIGHT_BITS  # of its training set, see readers.read_image
+    intensity: tuple | None = EIGHT_BITS  # of its training set, see pictures.read_image
     formats: dict = field(default_factory=dict)  # how that set's labels were read
     run: str = ''  # the name of the run's folder
     settings: dict = field(default_factory=dict)
@@ -133,74 +102,10 @@ def save_model(model, path):
                 f['about'] = about
 
 
-def _declared(file):
-    """Bytes of all data sets of an open HDF5 file, as far as it says."""
-    sizes = []
-
-    def note(name, item):
-        if isinstance(item, h5py.Dataset):
-            sizes.append((item.size or 0) * item.dtype.itemsize)
-
-    file.visititems(note)
-    return sum(sizes)
-
-
-def _of_hdf5(file, name):
-    """The text that an HDF5 file holds as one attribute, where Keras has its configuration, or
-    else data set; None without."""
-    if name in file.attrs:
-        item = file.attrs.get_id(name)
-        return file.attrs[name] if item.shape == () and item.dtype.itemsize <= LIMIT else b''
-    if not isinstance(file.get(name, getlink=True), h5py.HardLink):  # others lead to other files
-        return None
-    item = file[name]
-    inside = isinstance(item, h5py.Dataset) and not item.external and not item.is_virtual
-    return item[()] if inside and item.shape == () and item.dtype.itemsize <= LIMIT else b''
-
-
-def _read(path):
-    """(configuration, about, bytes of weights) of a model file, the first two JSON, or None
-    without; read as what Keras takes it for, by its suffix, which its first bytes must say too: a
-    file may be HDF5 and zip at once. InputError where it would take far more memory than disk."""
-    path, zipped = Path(path), Path(path).suffix == '.keras'
-    with open(path, 'rb') as f:
-        begin = f.read(8)
-    if not begin.startswith(b'PK\3\4' if zipped else b'\x89HDF\r\n\x1a\n'):
-        raise ValueError(f'it does not begin as {"a zip" if zipped else "HDF5"} does')
-
-    def refuse_bomb(size, what, limit):
-        if size > limit:
-            found = f'declares {size / 1e6:,.0f} MB of {what}'
-            raise InputError(f'{path}: {found}, expected {limit / 1e6:,.0f} MB at most; not opened')
-
-    most = EXPANSION * path.stat().st_size + LIMIT
-    if zipped:
-        with zipfile.ZipFile(path) as f:
-            held = {info.filename: info.file_size for info in f.infolist()}
-            weights = sum(info.file_size for info in f.infolist())
-            refuse_bomb(weights, 'contents', most)
-            names = {'config.json', *ABOUT} & {*held}
-            refuse_bomb(max((held[name] for name in names), default=0), 'configuration', LIMIT)
-            texts = {name: f.read(name) for name in names}
-            config = texts.get('config.json')
-            if 'model.weights.h5' in held:
-                with h5py.File(io.BytesIO(f.read('model.weights.h5'))) as inner:
-                    weights = _declared(inner)
-    else:
-        with h5py.File(path) as f:
-            texts = {name: _of_hdf5(f, name) for name in ABOUT}
-            config = _of_hdf5(f, 'model_config')
-            weights = _declared(f)
-    about = next((texts[name] for name in ABOUT if texts.get(name) is not None), None)
-    refuse_bomb(max(len(config or ''), len(about or '')), 'configuration', LIMIT)
-    refuse_bomb(weights, 'weights', most)
-    return config, about, weights
-
-
 def read_about(path):
     """About of a model file; None where it holds none. InputError where it holds another than
     `save_model` writes; a damaged file raises whatever it raises."""
-    return about_of(_read(path)[1], path)
+    return about_of(read_parts(path)[1], path)
 
 
 def about_of(text, path):
@@ -253,83 +158,6 @@ def described(path, about):
     return shown(line + f', trained{data}' * bool(data), 500)
 
 
-def _is_passive(part):
-    """Whether what a dict of a configuration names is one of Keras' own that only compute."""
-    name, home, config = (part.get(key) for key in ('class_name', 'module', 'config'))
-    if not isinstance(name, str) or not isinstance(home or '', str):
-        return False
-    if name == 'function':
-        named = isinstance(config, str) and any(hasattr(place, config) for place in FUNCTIONS)
-        return named and home in ('builtins', 'keras.activations', 'keras.losses', 'keras.metrics')
-    if home and home not in HOMES:
-        return False
-    return name in LAYERS or any(isinstance(getattr(p, name, None), type) for p in PARTS.values())
-
-
-def refuse_code(path, config):
-    """InputError where a configuration names anything but Keras' own, passive layers: Keras
-    refuses a Lambda in safe mode only, and finds custom objects by name in what is imported."""
-    waiting, custom = [config], keras.saving.get_custom_objects()
-    while waiting:
-        part, foreign = waiting.pop(), None
-        if isinstance(part, list):
-            waiting += part
-        elif isinstance(part, dict):
-            waiting += part.values()
-            if 'class_name' in part and not _is_passive(part):
-                foreign = part['class_name']
-                foreign = part.get('config') if foreign == 'function' else foreign
-        elif isinstance(part, str) and part in custom:
-            foreign = part
-        if foreign is not None:
-            found, layers = repr(foreign)[:60], "Keras' layers that only compute"
-            raise InputError(f'{path} not opened: {found} is none of {layers}, it may run code')
-
-
-def _planned(text, zipped):
-    """The network of a configuration, no memory taken for its weights. On a thread of its own, for
-    Keras remembers, thread by thread, the weights to which it has yet to give memory."""
-
-    def uncompiled(part):  # an optimizer would take its own
-        return {key: value for key, value in part.items() if key != 'compile_config'}
-
-    def build():
-        config = json.loads(text, object_hook=uncompiled)
-        with keras.StatelessScope(initialize_variables=False):
-            if zipped:
-                return keras.saving.deserialize_keras_object(config)
-            kind = keras.Sequential if config['class_name'] == 'Sequential' else keras.Model
-            return kind.from_config(config['config'])
-
-    with ThreadPoolExecutor(1) as pool:
-        return pool.submit(build).result()
-
-
-def _refuse_unfit(path, network, held):
-    """InputError where a planned network is larger than a machine's memory or its file's weights,
-    of `held` bytes, or is none with one picture in and one map out."""
-    shapes = [tuple(tensor.shape[1:]) for tensor in (*network.inputs, *network.outputs)]
-    fits = [len(shape) for shape in shapes] == [3, 3] and shapes[0][2] in range(1, BANDS + 1)
-    if not fits or shapes[1][2] not in range(1, 256):
-        raise InputError(
-            f'{path}: {shapes}, expected a picture of 1 to {BANDS} channels in, a map out'
-        )
-    kinds = [tensor.dtype for tensor in (*network.inputs, *network.outputs)]
-    if not all('float' in kind for kind in kinds):
-        raise InputError(f'{path}: {kinds}, expected floats in, 0..1, and floats out')
-    if any(size not in (None, side) for side, size in zip(shapes[0][:2], shapes[1]) if side):
-        raise InputError(f'{path}: {shapes}, expected a map of the size of the picture')
-    layers, sizes = [network], [math.prod(side or 1 for side in shapes[0][:2]) << 5]  # pixels
-    for layer in layers:  # grows by those of models inside
-        layers += getattr(layer, 'layers', ())
-        maps = keras.tree.flatten(getattr(layer, 'output', ()))
-        sizes += [math.prod(side or 1 for side in tensor.shape) for tensor in maps]
-    count = sum(math.prod(weight.shape) for weight in network.weights)
-    if max(sizes) > LARGEST or count > held:
-        found = f'{count:,} weights (of {held:,} bytes), a layer of {max(sizes):,} values'
-        raise InputError(f'{path}: declares {found}: too many to be true; not opened')
-
-
 def load_model(path):
     """A keras.Model, not compiled, of our file or any other with one picture in and one map out;
     its `about` has numbered classes where the file holds none. Raises InputError."""
@@ -338,11 +166,11 @@ def load_model(path):
         line = f'{path}: expected a trained model, found {found}'
         raise InputError(f'{line}; name one with --model, or train one: python main.py FOLDER')
     try:
-        text, _, held = _read(path)
+        text, _, held = read_parts(path)
         config = json.loads(text)
         config.pop('compile_config', None)  # not read where nothing is compiled
         refuse_code(path, config)
-        _refuse_unfit(path, _planned(text, Path(path).suffix == '.keras'), held)
+        refuse_unfit(path, planned(text, Path(path).suffix == '.keras'), held)
         about = read_about(path)
         model = keras.models.load_model(path, compile=False, safe_mode=True)
     except InputError:
@@ -369,7 +197,7 @@ def load_weights(model, path):
     """Take the weights of a model file over, layer by layer, but for the head of other classes,
     which one line tells; or all that a weights file holds. InputError where they do not fit."""
     try:
-        whole = _read(path)[0]
+        whole = read_parts(path)[0]
     except InputError:
         raise
     except Exception:
@@ -393,7 +221,7 @@ def load_file(model, path):
     if not Path(path).is_file():
         raise InputError(f'{path}: no such weights file')
     try:
-        _read(path)  # refuses bombs
+        read_parts(path)  # refuses bombs
         model.load_weights(path)
     except InputError:
         raise

@@ -17,8 +17,9 @@ from seg import metrics
 from seg.files import InputError, counted, is_pattern, natural
 from seg.formats import MAX_PIXELS
 from seg.masks import Masks
+from seg.pictures import Picture, open_image
 from seg.progress import Count, clear
-from seg.readers import Picture, open_image, read_label
+from seg.readers import read_label
 from seg.runs import BEST
 from seg.settings import Settings
 from seg.sizes import resize

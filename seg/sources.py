@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from seg import classes as tables
-from seg import folders, layouts, readers
+from seg import folders, layouts, pictures, readers
 from seg.files import (
     InputError,
     file_of,
@@ -53,7 +53,7 @@ class DataSet:
     paged: bool = False  # whether pages of a file are bands of one picture
     rule: SizeRule | None = None  # None: no picture can be read
     channels: int = 3
-    intensity: tuple | None = readers.EIGHT_BITS
+    intensity: tuple | None = pictures.EIGHT_BITS
     errors: list = field(default_factory=list)
     warnings: list = field(default_factory=list)
     notes: list = field(default_factory=list)
@@ -244,8 +244,8 @@ def _look_at(path, label, whole):
         small = whole and shape[0] * shape[1] <= MAX_PIXELS
         digest = hashlib.sha1(picture.tobytes()).hexdigest() if small else str(path)
         cut = picture.mode in ('RGB', 'RGBA') and ';16' in picture.info['rawmode']
-        deep = small and readers.is_deep(picture.mode)
-        top = float(readers.deep_values(picture, path).max()) if deep else 0
+        deep = small and pictures.is_deep(picture.mode)
+        top = float(pictures.deep_values(picture, path).max()) if deep else 0
         return Glance(shape, picture.mode, turned > 1, top, digest, cut, *bands_of(picture))
     except InputError as e:
         return str(e)
@@ -401,5 +401,5 @@ def load(settings, fast=True, classes=None, prefer=None):
         _refuse_others(settings, found, classes)
     data.warnings.extend(doubts)
     data.errors.extend(readers.contradictions(raws, classes, formats) if raws else ())
-    pictures = decide(settings, data)
-    return replace(data, classes=classes, classes_from=how, formats=formats, **pictures)
+    inputs = decide(settings, data)
+    return replace(data, classes=classes, classes_from=how, formats=formats, **inputs)

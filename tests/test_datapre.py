@@ -24,7 +24,7 @@ from datapre import (
     valGenerator,
 )
 from main import AUG_ARGS as AUG
-from seg import augment, readers
+from seg import augment, pictures, readers
 from seg.classes import CAMVID, numbered_classes
 from seg.files import InputError
 from seg.losses import border_weight
@@ -171,14 +171,14 @@ def test_training_and_validation_share_the_memory(tmp_path, monkeypatch):
 
 def test_a_large_set_is_not_all_decoded_at_the_start(tmp_path, monkeypatch):
     folder, read = write_set(tmp_path, n=200), []
-    data, real = load(Settings(data=str(folder))), readers.read_image
+    data, real = load(Settings(data=str(folder))), pictures.read_image
 
     def slowly(path, *args):  # as a picture of some size takes
         read.append(path)
         threading.Event().wait(0.005)
         return real(path, *args)
 
-    monkeypatch.setattr(readers, 'read_image', slowly)
+    monkeypatch.setattr(pictures, 'read_image', slowly)
     monkeypatch.setattr(datapre.os, 'cpu_count', lambda: 2)  # threads that read ahead
     monkeypatch.setattr(datapre, 'CACHE_BYTES', 48 * 64 * 4 * 10)
     train, val = read_pairs(data)

@@ -21,8 +21,8 @@ from seg.export import EXPORTS, at_size, describe, to_onnx
 from seg.files import InputError
 from seg.folds import Average, load_models
 from seg.modelfile import About, at_any_size
+from seg.pictures import read_image
 from seg.predict import jobs_of, paint
-from seg.readers import read_image
 from seg.runtimes import open_onnx
 from seg.settings import EXPORTS as NAMES
 from seg.sizes import SizeRule

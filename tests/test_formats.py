@@ -9,7 +9,8 @@ from PIL import Image
 
 from seg.files import InputError, file_of
 from seg.formats import BANDS, MAX_PIXELS, bands_of, open_picture, pages_of
-from seg.readers import Picture, read_image, read_raw, viewable
+from seg.pictures import Picture, read_image, viewable
+from seg.readers import read_raw
 
 H, W = 40, 52  # no side is a number of bands
 RNG = np.random.default_rng(0)

@@ -16,7 +16,7 @@ from test_main import ROOT, TINY, refused, run
 
 import main as program
 from model import save_model, unet
-from seg import cli, progress
+from seg import parser, progress
 from seg.classes import CAMVID
 from seg.modelfile import About
 from seg.sizes import SizeRule
@@ -53,11 +53,11 @@ def test_every_text_is_listed_and_none_of_them_has_a_word_that_puzzles():
     assert len(texts) > 500 and not wrong
 
 
-@pytest.mark.parametrize('verb', ['', *cli.VERBS])
+@pytest.mark.parametrize('verb', ['', *parser.VERBS])
 def test_help_is_short_and_all_of_it_has_every_flag(verb, capsys):
     words = [verb] * bool(verb)
-    parser = cli.make_parser(program.PRESETS, program.__doc__).verbs[verb]
-    flags = {word for word in parser._option_string_actions if word.startswith('--')}
+    own = parser.make_parser(program.PRESETS, program.__doc__).verbs[verb]
+    flags = {word for word in own._option_string_actions if word.startswith('--')}
     status, short, error = run(capsys, *words, '--help')
     assert status == 0 and not error and short.count('\n') < 60
     hidden = {flag for flag in flags if flag not in short} - {'--version', '--help-all'}

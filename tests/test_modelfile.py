@@ -15,7 +15,8 @@ import pytest
 from model import ModelCheckpoint, load_model, save_model, unet
 from seg.classes import CAMVID, class_table
 from seg.files import InputError
-from seg.modelfile import LIMIT, About, load_file
+from seg.modelfile import About, load_file
+from seg.passive import LIMIT
 from seg.sizes import SizeRule
 
 N = len(CAMVID)

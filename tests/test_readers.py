@@ -16,17 +16,8 @@ from PIL import Image
 
 from seg.classes import CAMVID, TWO_CLASSES, ClassTable, numbered_classes
 from seg.files import InputError
-from seg.readers import (
-    EIGHT_BITS,
-    contradictions,
-    open_picture,
-    read_image,
-    read_label,
-    read_raws,
-    recognise,
-    to_bytes,
-    viewable,
-)
+from seg.pictures import EIGHT_BITS, read_image, to_bytes, viewable
+from seg.readers import contradictions, open_picture, read_label, read_raws, recognise
 
 # ---------------------------------------------------------------------------- reading
 

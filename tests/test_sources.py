@@ -14,7 +14,8 @@ from seg import readers, sources
 from seg.check import examine
 from seg.classes import CAMVID, NO_CLASS, numbered_classes
 from seg.files import InputError
-from seg.readers import EIGHT_BITS, RawLabel, read_image, read_label
+from seg.pictures import EIGHT_BITS, read_image
+from seg.readers import RawLabel, read_label
 from seg.settings import Settings
 from seg.sizes import SizeRule
 from seg.sources import load

@@ -10,7 +10,7 @@ from scipy import ndimage
 
 from seg.classes import indices_to_colours
 from seg.files import MARK, whole_file
-from seg.readers import to_rgb, viewable
+from seg.pictures import to_rgb, viewable
 from seg.sizes import resize
 
 SIDE = 480  # pixels that the longer side of a picture to look at has at least
