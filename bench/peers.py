@@ -52,6 +52,9 @@ PEERS = {  # builder, what it builds, pictures a batch
     'smp-32': ('smp', 'resnet34', 32),
     'kuc': ('collection', 16, 4),
 }
+TITLES = {'plan': 'python main.py CamVid', 'kuc': 'keras-unet-collection, from scratch'}
+TITLES['smp-imagenet'] = 'segmentation_models.pytorch, ImageNet'
+TITLES['smp'] = 'segmentation_models.pytorch, from scratch'
 CLASSES, CROP, EVERY = 11, 320, 300  # scored classes; side in pixels; seconds between validations
 LEVELS, MARKS = (50, 60, 65), (5, 15, 30)  # val mIoU in percent; minutes
 
@@ -217,6 +220,10 @@ def at(curve, seconds):
     return 100 * np.interp(seconds, *zip((0, 0), *curve))
 
 
+def title(result):
+    return TITLES.get(result['name'], result['name'])
+
+
 def table(results):
     print('| | ' + ' | '.join(f'{m} min' for m in MARKS), end=' | ')
     print(' | '.join(f'until {level}' for level in LEVELS) + ' |\n' + '|---' * 7 + '|')
@@ -226,21 +233,22 @@ def table(results):
         for level in LEVELS:
             times = [time for time, value in r['curve'] if 100 * value >= level]
             cells.append(f'{times[0] / 60:.0f} min' if times else 'not')
-        print(f'| {r["name"]}, --minutes {r["minutes"]:g} | ' + ' | '.join(cells) + ' |')
+        print(f'| {title(r)}, --minutes {r["minutes"]:g} | ' + ' | '.join(cells) + ' |')
 
 
 def plot(results):
     import matplotlib
 
     matplotlib.use('svg')
+    matplotlib.rcParams |= {'svg.fonttype': 'none', 'svg.hashsalt': 'peers'}
     import matplotlib.pyplot as plt
 
     figure, axes = plt.subplots(figsize=(7, 4), layout='constrained')
     for r in results:
         minutes, values = zip(*((time / 60, 100 * value) for time, value in r['curve']))
-        axes.plot(minutes, values, '.-' if r['name'] in OURS else '.--', label=r['name'])
-    axes.set(xlabel='minutes', ylabel='val mIoU, percent', ylim=(0, 85))
-    axes.legend(fontsize=8, ncols=2)
+        axes.plot(minutes, values, '.-' if r['name'] in OURS else '.--', label=title(r))
+    axes.set(xlabel='minutes', ylabel='val mIoU, percent', xlim=(0, 31), ylim=(0, 85))
+    axes.legend(fontsize=8, loc='lower right')
     figure.savefig(PLOT, metadata={'Date': None})
 
 
