@@ -110,7 +110,7 @@ np.savez('y.npz', **y)
         assert len(found) == len(kinds)
         for name, y in expected.items():
             assert y.shape == (*x.shape[:3], 3) and y.std() > 0.01
-            np.testing.assert_allclose(found[name], y, atol=1e-6)
+            np.testing.assert_allclose(found[name], y, atol=1e-5)  # other kernels, without AVX-512
 
 
 def test_five_levels_and_four_skips():
