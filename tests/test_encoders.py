@@ -110,7 +110,8 @@ np.savez('y.npz', **y)
         assert len(found) == len(kinds)
         for name, y in expected.items():
             assert y.shape == (*x.shape[:3], 3) and y.std() > 0.01
-            np.testing.assert_allclose(found[name], y, atol=1e-5)  # other kernels, without AVX-512
+            # other kernels without AVX-512, through dozens of layers that are untrained
+            np.testing.assert_allclose(found[name], y, rtol=0, atol=1e-3)
 
 
 def test_five_levels_and_four_skips():
