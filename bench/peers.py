@@ -173,7 +173,7 @@ def train(name, camvid, minutes):
 
 
 def run(name, camvid, minutes):
-    """{command, curve: [(seconds, mIoU 0..1)], ...} of one contender."""
+    """What bench/peers.json holds of one contender; curve: [(seconds, mIoU of 0..1)]."""
     me, pattern = [sys.executable, __file__, 'train', camvid, name], r'(\d+) ([\d.]+) after'
     command = [*me, '--minutes', str(minutes)]
     curve, begin = [], time.perf_counter()
@@ -181,8 +181,8 @@ def run(name, camvid, minutes):
         if name in OURS:
             pattern = r'()validation: .*?mIoU ([\d.]+) %'
             out = ['--log', f'{folder}/log', '--model', f'{folder}/model.hdf5']
-            shown = ['main.py', 'train', camvid, *OURS[name].split(), '--minutes', str(minutes)]
-            command = [sys.executable, str(ROOT / shown[0]), *shown[1:], *out]
+            flags = [*OURS[name].split(), '--minutes', str(minutes), *out]
+            command = [sys.executable, str(ROOT / 'main.py'), 'train', camvid, *flags]
         process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, errors='replace')
         for line in process.stdout:
             print(f'{name}: {line}', end='', flush=True)
