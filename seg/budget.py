@@ -37,7 +37,7 @@ class Budget(keras.callbacks.Callback):
     """Ends a training so that it, its last validation and what comes after fit into
     settings.minutes, counted from the command. The epochs last equally long, and the rate follows
     the clock: a machine that slows down meanwhile does fewer steps, and the cosine ends all the
-    same. It is the last callback.
+    same. Of the callbacks only State, which keeps its state, comes after it.
 
     Args: images: how many are validated. after: how many are painted after the training. plan: rows
         of what was decided, see plan.plan.
@@ -65,16 +65,14 @@ class Budget(keras.callbacks.Callback):
 
     def progress(self):
         """Which share of the training is over, 0 to 1; of several machines by one clock."""
-        return hosts.agreed(self._progress())
-
-    def _progress(self):
-        return min((self.spent() - self.begin) / max(self.end() - self.begin, 1e-3), 1)
+        over = (self.spent() - self.begin) / max(self.end() - self.begin, 1e-3)
+        return hosts.agreed(min(over, 1))
 
     def state(self):
         """What a resumed run goes on with."""
-        over = self.begin is not None and self.progress() >= 1
         kept = {name: getattr(self, name) for name in KEPT}
-        return {'used': self.spent(), **kept, 'epochs': self.epoch + 1 if over else self.epochs}
+        over = self.epoch + 1 if self.model.stop_training else self.epochs
+        return {'used': self.spent(), **kept, 'epochs': over}
 
     def load(self, state):
         for name in ('used', *KEPT):

@@ -99,7 +99,7 @@ def fit(model, stream, val_pairs, settings, run, balance=None, budget=None, plac
         return first and publish(run, settings)
     board = Board(run, validation, state.history)
     writers = [best, Progress(settings, best, budget), board] if first else []
-    callbacks = [validation, guard, *writers, state]
+    callbacks = [validation, guard, *writers, *([budget] if budget else ()), state]
     callbacks = [average, *callbacks] if average else callbacks  # the others see it
     guard.budget, guard.validation, guard.history = budget, validation, state.history
     clock, sizes, steps = budget or settings, {logits: None}, settings.steps
@@ -114,7 +114,7 @@ def fit(model, stream, val_pairs, settings, run, balance=None, budget=None, plac
             budget.measure({n: stream.batches(0, size) for n, size in sizes.items()}, validation)
         if first:
             budget.tell(run)
-        callbacks, steps = [*callbacks, budget], 10**9
+        steps = 10**9
     try:
         with guard, place.running():
             for network, size in sizes.items():

@@ -51,6 +51,15 @@ def browser(tmp_path_factory):
     opened.close()
 
 
+@pytest.fixture(scope='module')
+def shallow():
+    """U-Nets of two levels, for files whose tests are not about the network: to build and trace one
+    of five takes most of a tiny training's time."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr('model.LEVELS', 2)
+        yield
+
+
 @pytest.fixture
 def here(tmp_path, monkeypatch):
     """An empty folder in which the test is."""

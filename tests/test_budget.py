@@ -21,6 +21,8 @@ from seg.runs import find_run, read_progress
 from seg.settings import Settings, read_settings
 from seg.sources import load
 
+pytestmark = pytest.mark.usefixtures('shallow')
+
 
 class Clock:
     """time.monotonic and time.perf_counter of a machine whose work takes `slower` times as long
@@ -62,6 +64,8 @@ def simulate(clock, minutes, step, picture, images, after, start):
             steps.append(batch + 1)
             clock.work(picture * b.chosen)
             b.on_epoch_end(epoch)
+            # one that has ended, however early, has nothing left to resume
+            assert (b.state()['epochs'] <= epoch + 1) == model.stop_training
             if model.stop_training:
                 break
         clock.work(1.2 * picture * after + 1.5)
@@ -143,7 +147,7 @@ def test_a_folder_is_planned_and_resumed_within_its_time(timed, drawn, capsys):
     assert rates[-1] < 0.05 * PRESETS['auto']['learning_rate']
 
 
-def test_config_repeats_the_plan(timed, drawn):
+def test_config_repeats_the_plan(timed, drawn, capsys):
     run = find_run('log')
     first = read_settings(run / 'settings.json')
     assert first['preset'] == 'auto' and first['minutes'] == 0.5
@@ -151,6 +155,7 @@ def test_config_repeats_the_plan(timed, drawn):
     again = find_run('log')
     assert again != run
     assert read_settings(again / 'settings.json') == first | {'minutes': 0.2}
+    assert main(['--resume', str(again)]) == 0 and 'has finished' in capsys.readouterr().out
 
 
 def test_a_timed_run_ends_with_its_time_for_good(timed, drawn, capsys):

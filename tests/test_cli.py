@@ -19,7 +19,7 @@ from seg.cli import Lasting
 FULL = Path('/dev/full')
 
 
-pytestmark = pytest.mark.usefixtures('here')
+pytestmark = pytest.mark.usefixtures('shallow', 'here')
 
 
 def in_shell(line, **environment):

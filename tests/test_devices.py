@@ -24,6 +24,8 @@ from seg.runs import find_run, read_progress
 from seg.settings import Settings
 from seg.speed import make_optimizer, quicken
 
+pytestmark = pytest.mark.usefixtures('shallow')
+
 N = len(CAMVID)
 
 

@@ -17,7 +17,7 @@ from test_own_data import shapes
 
 import main as program
 
-pytestmark = pytest.mark.usefixtures('here')
+pytestmark = pytest.mark.usefixtures('shallow', 'here')
 
 
 def history(run_folder):
@@ -137,7 +137,7 @@ def test_resuming_a_after_b_loses_neither(drawn, capsys):
 
 
 def test_two_trainings_side_by_side(drawn, tmp_path):
-    flags = ['--data', drawn, '--filters', '2', '--steps', '2', '--epochs', '12']
+    flags = ['--data', drawn, '--filters', '2', '--steps', '2', '--epochs', '6']
     both = [
         subprocess.Popen(
             [sys.executable, ROOT / 'main.py', 'train', *flags, '--seed', str(seed)],

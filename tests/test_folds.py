@@ -21,6 +21,8 @@ from seg.files import InputError, deal
 from seg.runs import read_progress
 from seg.settings import Settings
 
+pytestmark = pytest.mark.usefixtures('shallow')
+
 TINY = ['--filters', '2', '--steps', '3', '--epochs', '2', '--learning-rate', '0.03']
 FOLDS = [*TINY, '--folds', '3']
 

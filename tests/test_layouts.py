@@ -23,6 +23,8 @@ from seg.readers import read_label
 from seg.settings import Settings
 from seg.sources import find_pictures, load
 
+pytestmark = pytest.mark.usefixtures('shallow')
+
 
 def picture(path, k, size=(48, 64)):
     path.parent.mkdir(parents=True, exist_ok=True)

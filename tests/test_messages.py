@@ -24,7 +24,7 @@ from seg.sizes import SizeRule
 sys.path.insert(0, str(ROOT / 'bench'))
 from messages import BAD, messages
 
-pytestmark = pytest.mark.usefixtures('here')
+pytestmark = pytest.mark.usefixtures('shallow', 'here')
 
 
 @pytest.fixture(scope='module')

@@ -24,7 +24,7 @@ from seg.files import InputError, locked
 from seg.scenes import draw_camvid
 from seg.settings import Settings
 
-pytestmark = pytest.mark.usefixtures('here')
+pytestmark = pytest.mark.usefixtures('shallow', 'here')
 
 
 @pytest.fixture(scope='module')
@@ -128,7 +128,10 @@ def test_a_run_that_is_training_is_left_alone(done, capsys):
     assert 'trains too' not in run(capsys, 'train', '--data', 'data', *TINY)[1]
 
 
-def test_a_run_that_trains_can_not_be_resumed_until_it_ends_or_is_killed(drawn, here, capsys):
+def test_a_run_that_trains_can_not_be_resumed_until_it_ends_or_is_killed(
+    drawn, here, capsys, monkeypatch
+):
+    monkeypatch.setattr('model.LEVELS', 5)  # as in the other process
     flags = ['train', '--data', drawn, '--filters', '2', '--steps', '2', '--epochs', '1000']
     other = subprocess.Popen([sys.executable, ROOT / 'main.py', *flags], stdout=subprocess.DEVNULL)
     while not list(here.glob('log/*/state.npz')) and other.poll() is None:

@@ -29,6 +29,8 @@ from seg.tiles import BLEND, Canvas, OnDisk, fields, parts, plan, ramp, spread
 from tests.labelled import photo, scene
 from tests.test_formats import dicom
 
+pytestmark = pytest.mark.usefixtures('shallow')
+
 TINY = '--filters 2 --steps 2 --epochs 1'.split()
 
 
@@ -121,7 +123,8 @@ def test_how_far_a_pixel_is_seen(options):
     assert 0.6 * reach < farthest <= reach + 16
 
 
-def test_what_tiles_a_network_takes():
+def test_what_tiles_a_network_takes(monkeypatch):
+    monkeypatch.setattr('model.LEVELS', 5)
     small, large = free_network(), unet(None, (None, None, 3), 5, filters=64)
     (a, _), (b, _) = plan(small)[0], plan(large)[0]
     assert b < a == 1536 and b % STEP == 0
@@ -409,7 +412,7 @@ def test_a_large_picture_in_bounded_memory(here, monkeypatch):
     image, lap = draw_scene(1, (300, 400))[0], ('--overlap', '32')
     tifffile.imwrite('x.tif', image, photometric='rgb', compression='zlib', tile=(64, 64))
     run('predict', 'x.tif', '--model', 'm.hdf5', '--output', 'a', '--tile', '128x128', *lap)
-    for module in ('readers', 'predict', 'formats'):
+    for module in ('pictures', 'predict', 'formats'):
         monkeypatch.setattr(f'seg.{module}.MAX_PIXELS', 9999)
     run('predict', 'x.tif', '--model', 'm.hdf5', '--output', 'b', '--tile', '128x128', *lap)
     monkeypatch.setattr('seg.masks.LARGE', 9999)
