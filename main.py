@@ -36,11 +36,13 @@ from seg.settings import ROOT, Settings, versions
 AUG_ARGS = dict(rotation_range=0.2, shear_range=0.05, zoom_range=0.05, fill_mode='nearest')
 AUG_ARGS |= dict(width_shift_range=0.05, height_shift_range=0.05)
 AUG_ARGS |= dict(horizontal_flip=True, vertical_flip=True)
-SHAPED = dict(filters=16, stride=2, dilated=True, residual=True)  # fast and best have in common
+SHAPED = dict(filters=16, stride=2, dilated=True, residual=True)  # as all from fast on have
 SHAPED |= dict(loss='crossentropy+dice', class_weights=True, steps=250, monitor='val_miou')
 SHAPED |= dict(optimizer='muon', learning_rate=5e-3, schedule='cosine', weight_decay=0.01)
 SHAPED |= dict(augment='scale=0.75-1.6,flip,jitter=0.2', patience=0.34)
 PRETRAINED = dict(encoder='efficientnet-lite0', stride=1, residual=False, epochs=12)
+LONGER = dict(epochs=20, learning_rate=2.5e-3, class_weights=False, ema=0.998)
+LONGER |= dict(augment='scale=0.5-2,flip,jitter=0.2')
 DRAWN = dict(data='sample', model='sample.hdf5', filters=16, steps=160, epochs=6)
 DRAWN |= dict(optimizer='muon', learning_rate=5e-3, schedule='cosine', class_weights=True)
 DRAWN |= dict(augment='scale=0.9-1.1,flip,brightness=0.1')
@@ -50,7 +52,7 @@ PRESETS = {  # sets of defaults; any flag overrides them
     'fast': SHAPED | dict(epochs=10),
     'transfer': SHAPED | PRETRAINED,
     'auto': SHAPED | dict(minutes=30.0, epochs=12),  # and what seg/plan.py decides
-    'best': SHAPED | dict(epochs=30, learning_rate=3e-3, class_weights=False, ema=0.998),
+    'best': SHAPED | PRETRAINED | LONGER,
 }
 SHIPPED = ROOT / 'weights/camvid-transfer.hdf5'  # what `python main.py CamVid` gave
 NETWORK = 'filters batch_norm fusion activation loss stride dilated residual'.split()
@@ -101,8 +103,8 @@ def fit(settings, data, run, rows=(), after=0):
         with locked(run, 'training in it'):
             check_data(run, data, settings.changed_data)
     elif settings.preset == 'best' and not settings.weights:
-        wanted = 'best goes on from what fast has learned; name its model with --weights, as'
-        print(f'Note: {wanted} weights/camvid-fast.hdf5, or train with --preset transfer')
+        wanted = 'best goes on from what transfer has learned; name its model with --weights, as'
+        print(f'Note: {wanted} weights/{SHIPPED.name}')
     cli.quiet_tensorflow(settings.devices)
     if first:
         check_place(settings)

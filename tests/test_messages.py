@@ -295,11 +295,11 @@ def test_a_training_says_a_line_an_epoch(drawn, capsys):
     assert sorted(p.name for p in Path('.').iterdir()) == ['camvid.hdf5', 'log']
 
 
-def test_best_says_that_it_wants_the_weights_of_fast(drawn, capsys):
+def test_best_says_that_it_wants_the_weights_of_transfer(drawn, capsys):
     flags = ['train', '--data', drawn, '--preset', 'best', '--model', 'no/m.hdf5']
     for more, wanted in (([], 1), (['--weights', 'w.hdf5'], 0)):
         _, out, error = run(capsys, *flags, *more)  # ends before the training
-        told = 'name its model with --weights, as weights/camvid-fast.hdf5'
+        told = 'name its model with --weights, as weights/camvid-transfer.hdf5'
         assert out.count(told) == wanted and 'its folder is missing' in error
 
 
