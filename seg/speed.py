@@ -47,10 +47,11 @@ def _fuse(layer):
         else:
             fused = tf.compat.v1.nn.fused_batch_norm
             y, mean, variance = fused(x, gamma, beta, epsilon=layer.epsilon)
-            n = ops.cast(ops.prod(tf.shape(x)[:-1]), variance.dtype)  # it divides by n - 1
-            new = mean, variance * (n - 1) / n
+            n = tf.cast(tf.size(x) // x.shape[-1], variance.dtype)  # it divides by n - 1
+            new = mean, variance * ((n - 1) / n)
         for old, value in zip((layer.moving_mean, layer.moving_variance), new):
-            old.assign(old * layer.momentum + ops.stop_gradient(value) * (1 - layer.momentum))
+            change = (1 - layer.momentum) * tf.stop_gradient(value)
+            old.assign(layer.momentum * old.value + change)
         return y
 
     layer.call = call
@@ -127,13 +128,14 @@ def _kernel_gradient(x, dy, kernel_shape, rates):
     axis. Their borders padded, every displacement is a shift of it, which copies nothing."""
     rows, columns, channels, filters = kernel_shape
     up, left = rates[0] * (rows // 2), rates[1] * (columns // 2)
-    width = tf.shape(x)[2] + 2 * left
+    width = (x.shape[2] or tf.shape(x)[2]) + 2 * left
     x = tf.reshape(tf.pad(x, [[0, 0], [up] * 2, [left] * 2, [0, 0]]), [-1, channels])
     dy = tf.reshape(tf.pad(dy, [[0, 0], [0, 2 * up], [0, 2 * left], [0, 0]]), [-1, filters])
-    count, taps = tf.shape(dy)[0] - 2 * (up * width + left), []
+    count = tf.shape(dy)[0] - 2 * (up * width + left)
+    dy, size, taps = dy[:count], tf.stack([count, channels]), []
     for row, column in np.ndindex(rows, columns):
         shift = row * rates[0] * width + column * rates[1]
-        taps.append(tf.matmul(x[shift : shift + count], dy[:count], transpose_a=True))
+        taps.append(tf.matmul(tf.slice(x, [shift, 0], size), dy, transpose_a=True))
     return tf.reshape(tf.stack(taps), kernel_shape)
 
 
