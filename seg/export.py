@@ -47,6 +47,7 @@ COMPARED, CALIBRATED = 4, 64  # pictures
 LARGEST = 512  # pixels a side of those for networks of any size
 MOST_LOST = 1.0  # points of mIoU by int8, above which a line warns
 OPSET = 17  # of ONNX, known to all that runs it since 2022
+ONNX = 'onnx', 'tf2onnx', 'onnxruntime'  # the packages that write it and run it
 # suffix: of the file; write: function(model, path, size, pictures), see to_onnx; open: function(
 # path, network) -> seg.runtimes.Exported, or None of what nothing here runs; int8: whether it can;
 # output: what the file calls the probabilities; own: what else `write` takes by name.
@@ -139,8 +140,7 @@ def to_onnx(model, path, size=None, pictures=()):
 
     Raises: InputError without onnx, tf2onnx and onnxruntime.
     """
-    with hushed():
-        need('ONNX', 'onnx', 'tf2onnx', 'onnxruntime')
+    need('ONNX', *ONNX)
     import onnx
 
     network = at_size(model, size)

@@ -35,7 +35,8 @@ def need(what, *packages):
     """InputError where one of the packages that `what` needs is missing."""
     for package in packages:
         try:
-            import_module(package)
+            with hushed():
+                import_module(package)
         except ImportError as e:
             why = f'{what} needs {package} ({" ".join(str(e).split())[:100]})'
             raise InputError(f'{why}; `pip install {" ".join(packages)}`') from None

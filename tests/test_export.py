@@ -399,8 +399,10 @@ def test_what_users_do_wrong_is_told_in_one_line(words, wanted, model, capsys):
 @pytest.mark.parametrize('package', ['tf2onnx', 'onnx', 'onnxruntime'])
 def test_a_package_that_is_missing(package, made, model, capsys, monkeypatch):
     monkeypatch.setitem(__import__('sys').modules, package, None)
-    line = refused(capsys, 'export', 'm.hdf5', '--to', 'onnx')
-    assert 'pip install onnx tf2onnx onnxruntime' in line and package in line
+    monkeypatch.setattr('seg.web.runtime_files', lambda _: pytest.fail('it fetches 33 MB first'))
+    for kind in ('onnx', 'web'):
+        line = refused(capsys, 'export', 'm.hdf5', '--to', kind)
+        assert 'pip install onnx tf2onnx onnxruntime' in line and package in line
     if package == 'onnxruntime':
         line = refused(capsys, 'predict', 'p.png', '--model', made / 'm.onnx')
         assert '`pip install onnxruntime`' in line

@@ -20,7 +20,7 @@ from pathlib import Path
 from seg.classes import to_hex
 from seg.files import MARK, InputError, make_folder, whole_file
 from seg.modelfile import About
-from seg.runtimes import open_onnx
+from seg.runtimes import need, open_onnx
 from seg.tiles import plan
 
 VERSION = '1.30.0'
@@ -42,12 +42,14 @@ def to_web(model, path, size=None, pictures=(), title='', runtime=None):
 
     title: its heading, by default the name of the file; runtime: the .tgz of onnxruntime-web, else
     npm fetches it.
-    Raises: InputError for a network of other pictures than browsers give, and without the runtime.
+    Raises: InputError for a network of other pictures than browsers give, without the runtime, and
+        without the packages of to_onnx.
     """
     from jinja2 import Environment, StrictUndefined
 
-    from seg.export import at_size, describe, to_onnx
+    from seg.export import ONNX, at_size, describe, to_onnx
 
+    need('--to web', *ONNX)  # before it fetches anything
     network = at_size(model, size)
     known = describe(network)
     if known['intensity'] or known['channels'] not in (1, 3):
