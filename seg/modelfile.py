@@ -194,8 +194,9 @@ def fitting(about, shape, n, path):
 
 
 def load_weights(model, path):
-    """Take the weights of a model file over, layer by layer, but for the head of other classes,
-    which one line tells; or all that a weights file holds. InputError where they do not fit."""
+    """Take the weights of a model file over, layer by layer, but for the head of other classes, or
+    what fits of one with the same pretrained encoder, which a line tells; or all that a weights
+    file holds. InputError where they do not fit."""
     try:
         whole = read_parts(path)[0]
     except InputError:
@@ -207,13 +208,29 @@ def load_weights(model, path):
     source = load_model(path)
     head = ('scores',) if source.about.classes.names != model.about.classes.names else ()
     left = take_over(model, source, head)
-    if left:
+    if left and not _same_encoder(model, source, left):
         layers = f'{len(left)} of {len(model.layers)} layers, {left[0]} first'
         line = f'{path}: its weights do not fit this network ({layers})'
         raise InputError(f'{line}; give it the same --filters, --encoder and --stride')
+    if left:
+        fit = sum(bool(layer.weights) and layer.name not in (*left, *head) for layer in model.layers)
+        print(f'Weights of {path}: the {fit} layers that fit, of the same encoder; the rest is new')
+        return
     if head:
         n = len(source.about.classes)
         print(f'Weights of {path}: all but the last layer, which is for {n} other classes')
+
+
+def _same_encoder(model, source, left):
+    """Whether both have one pretrained encoder, and what they share of it is not among `left`."""
+    from seg.encoders import encoder_layers  # which needs this module
+
+    networks = model, source
+    if not all(any(layer.name == 'normalise' for layer in n.layers) for n in networks):
+        return False
+    shared = [{layer.name for layer in encoder_layers(n) if layer.weights} for n in networks]
+    shared = shared[0] & shared[1]
+    return bool(shared) and not shared & {*left}
 
 
 def load_file(model, path):

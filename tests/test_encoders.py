@@ -224,6 +224,28 @@ def test_transfer_trains_freezes_and_is_taken_over(drawn, tmp_path, monkeypatch,
     assert line in capsys.readouterr().out
 
 
+def test_another_decoder_takes_the_encoder_over(tmp_path, capsys):
+    """At stride 1 it ends with its 11th block, at 2 it has 16."""
+    rng, classes = np.random.default_rng(0), numbered_classes(3)
+    trained = net(stride=1, filters=2, encoder_weights=None, classes=classes)
+    for w in trained.weights:
+        w.assign(rng.random(w.shape))
+    save_model(trained, file := tmp_path / 'm.hdf5')
+    fresh = net(stride=2, filters=1, classes=classes)
+    ours = unet(file, (64, 64, 3), 3, 1, stride=2, encoder=LITE0, classes=classes)
+    encoder = [layer for layer in encoder_layers(ours) if layer.weights]
+    shared = {layer.name for layer in encoder_layers(trained)} & {layer.name for layer in encoder}
+    assert 0 < len(shared) < len(encoder)
+    assert f'the {len(shared)} layers that fit, of the same encoder' in capsys.readouterr().out
+    for layer in encoder:
+        source = trained if layer.name in shared else fresh
+        for a, b in zip(layer.get_weights(), source.get_layer(layer.name).get_weights()):
+            np.testing.assert_array_equal(a, b)
+    for other in ({'encoder': 'efficientnet-lite2'}, {'encoder': 'mobilenetv2'}, {}):
+        with pytest.raises(InputError, match='do not fit this network'):
+            unet(file, (64, 64, 3), 3, 1, stride=2, encoder_weights=None, classes=classes, **other)
+
+
 def test_a_trained_model_is_taken_over_without_its_head(tmp_path, capsys):
     one = unet(None, (16, 16, 3), 3, 1, classes=numbered_classes(3))
     save_model(one, tmp_path / 'm.hdf5')
