@@ -31,7 +31,7 @@ from seg.runs import (
     tell_best,
     tell_rivals,
 )
-from seg.settings import ROOT, Settings, versions
+from seg.settings import SHIPPED, Settings, versions
 
 AUG_ARGS = dict(rotation_range=0.2, shear_range=0.05, zoom_range=0.05, fill_mode='nearest')
 AUG_ARGS |= dict(width_shift_range=0.05, height_shift_range=0.05)
@@ -54,7 +54,6 @@ PRESETS = {  # sets of defaults; any flag overrides them
     'auto': SHAPED | dict(minutes=30.0, epochs=12),  # and what seg/plan.py decides
     'best': SHAPED | PRETRAINED | LONGER,
 }
-SHIPPED = ROOT / 'weights/camvid-transfer.hdf5'  # what `python main.py CamVid` gave
 NETWORK = 'filters batch_norm fusion activation loss stride dilated residual'.split()
 NETWORK += ['encoder', 'encoder_weights']
 

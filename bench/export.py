@@ -1,7 +1,7 @@
 """Exports beside Keras: what they differ by, their size, the time of a picture, what int8 loses.
 
-    python bench/export.py CAMVID [NAME ...]      (default fast transfer: weights/camvid-NAME.hdf5)
-    python bench/export.py CAMVID int8 [NAME ...] (the mIoU of int8 on val, some minutes)
+    python bench/export.py CAMVID [MODEL ...]      (default: the network that comes along)
+    python bench/export.py CAMVID int8 [MODEL ...] (the mIoU of int8 on val, some minutes)
 
 Ten validation pictures, of 360x480 and, by the same network at a free size, padded to 384x480. The
 largest difference of probabilities and the pixels of the same class are over all ten. Times: each
@@ -27,7 +27,7 @@ from seg import export
 from seg.export import EXPORTS, at_size, compare
 from seg.folds import load_models
 from seg.predict import jobs_of, paint
-from seg.settings import Settings
+from seg.settings import SHIPPED, Settings
 
 ROUNDS, PICTURES = 7, 4
 
@@ -81,15 +81,15 @@ def beside(name, data, model):
             one, verb = timed(engines, alone, batches), timed(engines, by_verb, jobs)
             for engine, found in engines.items():
                 gap, alike = compare(network, found, pictures)
-                line = f'{name:9} {size:8} {engine:12} {megabytes[engine]:5.1f} MB'
+                line = f'{Path(name).stem:15} {size:8} {engine:12} {megabytes[engine]:5.1f} MB'
                 line += f'  largest difference {gap:.1e}  alike {100 * alike:7.3f} %'
                 print(f'{line}  {one[engine]:6.1f} ms, predict {verb[engine]:6.1f}', flush=True)
 
 
 def main(folder, *names):
-    lost, names = 'int8' in names, [n for n in names if n != 'int8'] or ['fast', 'transfer']
-    for name in names:
-        model = load_models(ROOT / f'weights/camvid-{name}.hdf5')
+    lost, models = 'int8' in names, [n for n in names if n != 'int8'] or [SHIPPED]
+    for name in models:
+        model = load_models(name)
         data, split, scored = export._data(model, Settings(data=folder), {})
         if not lost:
             beside(name, data, model)
@@ -100,7 +100,7 @@ def main(folder, *names):
             for kind in ('onnx', 'litert'):
                 engines[kind], _ = opened(network, place, kind, pictures)
             for kind, small in engines.items():
-                print(f'{name} {kind}')
+                print(f'{Path(name).stem} {kind}')
                 export._tell_lost((network, small), data, split, scored)
 
 

@@ -68,12 +68,12 @@ def own(model, arrays):
 def main(model=None, count=300):
     from seg import video
     from seg.cli import quiet_tensorflow
-    from seg.settings import ROOT, Settings
+    from seg.settings import SHIPPED, Settings
 
     quiet_tensorflow()
     from seg.folds import load_models
 
-    network = load_models(model or ROOT / 'weights/camvid-transfer.hdf5')
+    network = load_models(model or SHIPPED)
     with tempfile.TemporaryDirectory() as folder:
         source = Path(folder) / 'street.mp4'
         arrays = draw(source, int(count))

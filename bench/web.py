@@ -1,6 +1,6 @@
 """The page of `export --to web` in headless Chromium beside Keras: masks, time, size.
 
-    python bench/web.py CAMVID [NAME ...]      (default transfer fast: weights/camvid-NAME.hdf5)
+    python bench/web.py CAMVID [MODEL ...]      (default: the network that comes along)
 
 Ten validation pictures, of their own 360x480 and scaled to 960x1280, one after another: pixels of
 the class that `predict` gives; the time that the page shows, from pixels to mask, on one thread.
@@ -25,18 +25,19 @@ from seg.export import _some
 from seg.files import list_pictures
 from seg.folds import load_models
 from seg.predict import jobs_of, paint
+from seg.settings import SHIPPED
 from seg.web import to_web
 
 
 def beside(name, files, browser, folder):
     """Print a line for each size of the pictures."""
-    model, page = load_models(ROOT / f'weights/camvid-{name}.hdf5'), folder / f'{name}.html'
+    model, page = load_models(name), folder / f'{Path(name).stem}.html'
     to_web(model, page)
     begin = time.perf_counter()
     browser.open(page, 1280)
     browser.until("said[0] == 'ready'")
     ready = time.perf_counter() - begin
-    print(f'{name}: {page.stat().st_size / 1e6:.1f} MB, ready after {ready:.1f} s')
+    print(f'{page.stem}: {page.stat().st_size / 1e6:.1f} MB, ready after {ready:.1f} s')
     for size in ((480, 360), (1280, 960)):
         alike, times, keras = [], [], []
         for file in files:
@@ -59,7 +60,7 @@ def main(camvid, *names):
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
         browser = Browser(Path(folder) / 'chromium')
         print(browser('Browser.getVersion')['product'])
-        for name in names or ('transfer', 'fast'):
+        for name in names or [SHIPPED]:
             beside(name, files, browser, Path(folder))
         browser.close()
 

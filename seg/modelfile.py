@@ -213,8 +213,9 @@ def load_weights(model, path):
         line = f'{path}: its weights do not fit this network ({layers})'
         raise InputError(f'{line}; give it the same --filters, --encoder and --stride')
     if left:
-        fit = sum(bool(layer.weights) and layer.name not in (*left, *head) for layer in model.layers)
-        print(f'Weights of {path}: the {fit} layers that fit, of the same encoder; the rest is new')
+        fit = {layer.name for layer in model.layers if layer.weights} - {*left, *head}
+        line = f'the {len(fit)} layers that fit, of the same encoder; the rest is new'
+        print(f'Weights of {path}: {line}')
         return
     if head:
         n = len(source.about.classes)
