@@ -132,7 +132,7 @@ class Settings:
     )
     seed: int = knob(1, number(int, 0, 2**32 - 1), 'of all that is random')
 
-    filters: int = knob(64, COUNT, 'channels of level 1; 16 is 12 times faster')
+    filters: int = knob(64, COUNT, 'channels of level 1; 16 is 15 times faster')
     stride: int = knob(1, (1, 2), '2: work at half resolution inside, a quarter of the arithmetic')
     dilated: bool = knob(False, bool, 'dilated convolutions at the bottom level')
     residual: bool = knob(False, bool, 'the second convolution of each pair adds to the first')
