@@ -81,7 +81,7 @@ def beside(name, data, model):
             one, verb = timed(engines, alone, batches), timed(engines, by_verb, jobs)
             for engine, found in engines.items():
                 gap, alike = compare(network, found, pictures)
-                line = f'{Path(name).stem:15} {size:8} {engine:12} {megabytes[engine]:5.1f} MB'
+                line = f'{name} {size:8} {engine:12} {megabytes[engine]:5.1f} MB'
                 line += f'  largest difference {gap:.1e}  alike {100 * alike:7.3f} %'
                 print(f'{line}  {one[engine]:6.1f} ms, predict {verb[engine]:6.1f}', flush=True)
 
@@ -100,7 +100,7 @@ def main(folder, *names):
             for kind in ('onnx', 'litert'):
                 engines[kind], _ = opened(network, place, kind, pictures)
             for kind, small in engines.items():
-                print(f'{Path(name).stem} {kind}')
+                print(f'{name} {kind}')
                 export._tell_lost((network, small), data, split, scored)
 
 

@@ -37,7 +37,7 @@ def beside(name, files, browser, folder):
     browser.open(page, 1280)
     browser.until("said[0] == 'ready'")
     ready = time.perf_counter() - begin
-    print(f'{page.stem}: {page.stat().st_size / 1e6:.1f} MB, ready after {ready:.1f} s')
+    print(f'{name}: {page.stat().st_size / 1e6:.1f} MB, ready after {ready:.1f} s')
     for size in ((480, 360), (1280, 960)):
         alike, times, keras = [], [], []
         for file in files:

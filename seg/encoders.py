@@ -13,7 +13,7 @@ import numpy as np
 from keras import layers
 
 from seg.files import InputError
-from seg.modelfile import load_file, take_over
+from seg.modelfile import load_file, weights_for
 from seg.settings import ROOT
 
 # Of each stage: kernel, stride, expansion, channels, repeats.
@@ -111,7 +111,9 @@ def encode(picture, x, name, weights):
         if isinstance(layer, layers.BatchNormalization):
             layer.momentum = 0.9  # as in the rest of the U-Net
     if weights not in (None, 'none'):
-        take_over(network, pretrained(name, weights))
+        found, _ = weights_for(network, pretrained(name, weights))
+        for layer, known in found.items():
+            network.get_layer(layer).set_weights(known)
     return [network.get_layer(layer).output for layer in encoder.maps.split()]
 
 

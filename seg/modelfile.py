@@ -194,9 +194,9 @@ def fitting(about, shape, n, path):
 
 
 def load_weights(model, path):
-    """Take the weights of a model file over, layer by layer, but for the head of other classes, or
-    what fits of one with the same pretrained encoder, which a line tells; or all that a weights
-    file holds. InputError where they do not fit."""
+    """Take the weights of a model file over: all, but for a head of other classes, or the encoder
+    alone of one that has another decoder, either of which a line tells; of a weights file all.
+    InputError where they do not fit."""
     try:
         whole = read_parts(path)[0]
     except InputError:
@@ -206,32 +206,33 @@ def load_weights(model, path):
     if not whole:
         return load_file(model, path)
     source = load_model(path)
-    head = ('scores',) if source.about.classes.names != model.about.classes.names else ()
-    left = take_over(model, source, head)
-    if left and not _same_encoder(model, source, left):
-        layers = f'{len(left)} of {len(model.layers)} layers, {left[0]} first'
-        line = f'{path}: its weights do not fit this network ({layers})'
-        raise InputError(f'{line}; give it the same --filters, --encoder and --stride')
-    if left:
-        fit = {layer.name for layer in model.layers if layer.weights} - {*left, *head}
-        line = f'the {len(fit)} layers that fit, of the same encoder; the rest is new'
+    taken, left = weights_for(model, source)
+    head = source.about.classes.names != model.about.classes.names and 'scores'
+    if {*left} - {head}:
+        encoder = _shared_encoder(model, source)
+        if not encoder or encoder & {*left}:
+            layers = f'{len(left)} of {len(model.layers)} layers, {left[0]} first'
+            line = f'{path}: its weights do not fit this network ({layers})'
+            raise InputError(f'{line}; give it the same --filters, --encoder and --stride')
+        taken = {name: values for name, values in taken.items() if name in encoder}
+        line = 'its encoder alone; the same --filters and --stride would take all of it'
         print(f'Weights of {path}: {line}')
-        return
-    if head:
+    elif head:
         n = len(source.about.classes)
         print(f'Weights of {path}: all but the last layer, which is for {n} other classes')
+    for name in {*taken} - {head}:
+        model.get_layer(name).set_weights(taken[name])
 
 
-def _same_encoder(model, source, left):
-    """Whether both have one pretrained encoder, and what they share of it is not among `left`."""
+def _shared_encoder(*networks):
+    """Names of the layers of the pretrained encoder that two networks have, one of them maybe fewer
+    of its blocks; none where theirs are two."""
     from seg.encoders import encoder_layers  # which needs this module
 
-    networks = model, source
     if not all(any(layer.name == 'normalise' for layer in n.layers) for n in networks):
-        return False
-    shared = [{layer.name for layer in encoder_layers(n) if layer.weights} for n in networks]
-    shared = shared[0] & shared[1]
-    return bool(shared) and not shared & {*left}
+        return set()
+    a, b = ({layer.name for layer in encoder_layers(n) if layer.weights} for n in networks)
+    return a & b if a <= b or b <= a else set()
 
 
 def load_file(model, path):
@@ -248,20 +249,22 @@ def load_file(model, path):
         raise InputError(f'{path}: expected weights of {model.name}; do not fit ({why})') from None
 
 
-def take_over(model, source, but=()):
-    """Give each layer the weights of source's layer of the same name, a kernel that sees another
-    number of channels adapted; the names of those that `source` has no weights for."""
-    left, there = [], {layer.name: layer.get_weights() for layer in source.layers}
-    first = next(layer for layer in model.layers if layer.weights)
-    for layer in (layer for layer in model.layers if layer.name not in but):
-        values = there.get(layer.name, [])
-        if layer is first and values and len(values[0].shape) == 4:
-            values[0] = for_channels(values[0], layer.kernel.shape[2])
-        if [v.shape for v in values] == [tuple(w.shape) for w in layer.weights]:
-            layer.set_weights(values)
+def weights_for(model, source):
+    """({name: weights} of source's layers that fit those of the same name, kernels that see the
+    picture adapted to its channels; [names of the layers for which there are none])."""
+    found, left = {}, []
+    there = {layer.name: layer.get_weights() for layer in source.layers}
+    channels = source.input_shape[-1], model.input_shape[-1]
+    for layer in (layer for layer in model.layers if layer.weights):
+        values, shapes = there.get(layer.name, []), [tuple(w.shape) for w in layer.weights]
+        kernels = [values[0].shape, shapes[0]] if values else []
+        if {*map(len, kernels)} == {4} and tuple(k[2] for k in kernels) == channels:
+            values[0] = for_channels(values[0], channels[1])
+        if [v.shape for v in values] == shapes:
+            found[layer.name] = values
         else:
             left.append(layer.name)
-    return left
+    return found, left
 
 
 def for_channels(kernel, channels):

@@ -1,4 +1,5 @@
-"""Fast training: a pass over any built model, whose layers stay Keras' own in files, and Muon."""
+"""Fast training: a pass over any built model, whose layers stay Keras' own in files; Adam and
+Muon."""
 
 import keras
 import numpy as np
@@ -47,7 +48,7 @@ def _fuse(layer):
         else:
             fused = tf.compat.v1.nn.fused_batch_norm
             y, mean, variance = fused(x, gamma, beta, epsilon=layer.epsilon)
-            n = tf.cast(tf.size(x) // x.shape[-1], variance.dtype)  # it divides by n - 1
+            n = tf.cast(tf.size(x, tf.int64) // x.shape[-1], variance.dtype)  # it divides by n - 1
             new = mean, variance * ((n - 1) / n)
         for old, value in zip((layer.moving_mean, layer.moving_variance), new):
             change = (1 - layer.momentum) * tf.stop_gradient(value)
@@ -106,9 +107,10 @@ def _avx2_alone():
 def _multiply(layer):
     """A Conv2D that learns by a product of matrices for each tap of its kernel: from 32 to 16
     channels on, oneDNN's gradient takes 1.4 to 5 times as long without AVX-512."""
-    *_, channels, filters = layer.kernel.shape
+    rows, columns, channels, filters = layer.kernel.shape
     kind, rates = (layer.padding, layer.strides, layer.groups), layer.dilation_rate
-    if kind != ('same', (1, 1), 1) or channels * filters < 32 * 16:
+    odd = rows % 2 and columns % 2  # an even kernel is padded by more on one side
+    if kind != ('same', (1, 1), 1) or channels * filters < 32 * 16 or not odd:
         return
 
     @tf.custom_gradient
@@ -142,16 +144,17 @@ def _kernel_gradient(x, dy, kernel_shape, rates):
 class Once:
     """An optimizer that computes its rate and Adam's powers once a step, where Keras does it for
     every variable, and moves a variable by Adam with TensorFlow's one kernel, where that is the
-    backend: a training begins in two thirds of the time. `shares`: a number for each variable, at
-    which share of the rate it learns."""
+    backend: a training begins in two thirds of the time. `shares`: for each variable the share of
+    the rate at which it learns. Its classes tell Adam's two decay rates, `betas()`, and the moments
+    of variable i, `moments(i)`, the second of which is None where it does not move by Adam."""
 
     shares = rate = powers = None
 
     def apply(self, grads, trainable_variables=None):
-        self.rate = ops.convert_to_tensor(self.learning_rate)
-        step = ops.cast(self.iterations + 1, self.rate.dtype)
-        self.powers = [ops.power(beta, step) for beta in self.betas()]
         try:
+            self.rate = ops.cast(self.learning_rate, 'float32')  # a tensor, no variable
+            step = ops.cast(self.iterations + 1, 'float32')
+            self.powers = tuple(ops.power(beta, step) for beta in self.betas())
             super().apply(grads, trainable_variables)
         finally:
             self.rate = self.powers = None
@@ -165,10 +168,12 @@ class Once:
         m, v = self.moments(i)
         if v is None or keras.backend.backend() != 'tensorflow':
             return super().update_step(gradient, variable, rate)
-        moved = dict(var=variable.handle, m=m.value.handle, v=v.value.handle, grad=gradient)
         (beta1, beta2), (power1, power2) = self.betas(), self.powers
-        betas = dict(beta1=beta1, beta2=beta2, beta1_power=power1, beta2_power=power2)
-        tf.raw_ops.ResourceApplyAdam(**moved, **betas, lr=rate, epsilon=self.epsilon)
+        tf.raw_ops.ResourceApplyAdam(
+            **dict(var=variable.handle, m=m.value.handle, v=v.value.handle, grad=gradient),
+            **dict(beta1=beta1, beta2=beta2, beta1_power=power1, beta2_power=power2),
+            **dict(lr=rate, epsilon=self.epsilon),
+        )
 
 
 class Adam(Once, keras.optimizers.Adam):

@@ -92,7 +92,9 @@ def test_devices_learn_what_one_learns_batch_norm_too(two, optimizer):
         with place.scope():
             net = small(None, (8, 8, 3), N)
             net = keras.Model(net.inputs, net.layers[-1].input)
-            optimizer = make_optimizer(net, settings, 0.05)
+            rate = keras.optimizers.schedules.CosineDecay(0.05, 8)
+            optimizer = make_optimizer(net, settings, rate)
+            optimizer.shares = [1, 0.5] * len(net.trainable_variables)
             compile_model(net, CAMVID, optimizer, 'crossentropy+dice', activation='softmax')
         history = net.fit(batches, epochs=4, steps_per_epoch=1, verbose=0).history
         results.append([*history.values(), *net.get_weights()])

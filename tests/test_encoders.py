@@ -25,7 +25,8 @@ FILE = ROOT / 'weights/efficientnet-lite0-imagenet.h5'
 
 
 def net(size=(64, 64, 3), num_class=3, filters=2, stride=2, encoder=LITE0, **how):
-    return unet(None, size, num_class, filters, stride=stride, encoder=encoder, **how)
+    how = dict(stride=stride, encoder=encoder) | how
+    return unet(input_size=size, num_class=num_class, filters=filters, **how)
 
 
 def test_flags_name_every_encoder():
@@ -225,25 +226,48 @@ def test_transfer_trains_freezes_and_is_taken_over(drawn, tmp_path, monkeypatch,
 
 
 def test_another_decoder_takes_the_encoder_over(tmp_path, capsys):
-    """At stride 1 it ends with its 11th block, at 2 it has 16."""
+    """At stride 1 it ends with its 11th block, at 2 it has 16; the decoder's layers of the same
+    names are those of other levels."""
     rng, classes = np.random.default_rng(0), numbered_classes(3)
-    trained = net(stride=1, filters=2, encoder_weights=None, classes=classes)
+    trained = net(stride=1, encoder_weights=None, classes=classes)
     for w in trained.weights:
         w.assign(rng.random(w.shape))
     save_model(trained, file := tmp_path / 'm.hdf5')
-    fresh = net(stride=2, filters=1, classes=classes)
-    ours = unet(file, (64, 64, 3), 3, 1, stride=2, encoder=LITE0, classes=classes)
-    encoder = [layer for layer in encoder_layers(ours) if layer.weights]
-    shared = {layer.name for layer in encoder_layers(trained)} & {layer.name for layer in encoder}
+    ours, shipped = net(pretrained_weights=file), encoders.pretrained(LITE0, 'imagenet')
+    assert 'its encoder alone' in capsys.readouterr().out
+    encoder = {layer.name for layer in encoder_layers(ours) if layer.weights}
+    shared = encoder & {layer.name for layer in encoder_layers(trained)}
     assert 0 < len(shared) < len(encoder)
-    assert f'the {len(shared)} layers that fit, of the same encoder' in capsys.readouterr().out
-    for layer in encoder:
-        source = trained if layer.name in shared else fresh
-        for a, b in zip(layer.get_weights(), source.get_layer(layer.name).get_weights()):
-            np.testing.assert_array_equal(a, b)
-    for other in ({'encoder': 'efficientnet-lite2'}, {'encoder': 'mobilenetv2'}, {}):
+    theirs = {layer.name: layer.get_weights() for layer in trained.layers}
+    for layer in (layer for layer in ours.layers if layer.weights):
+        if layer.name in shared:
+            expected = theirs[layer.name]
+        elif layer.name in encoder:
+            expected = shipped.get_layer(layer.name).get_weights()
+        else:
+            expected = None
+        for i, weights in enumerate(layer.get_weights()):
+            if expected:
+                np.testing.assert_array_equal(weights, expected[i])
+            else:
+                assert not any(np.array_equal(weights, w) for w in theirs.get(layer.name, []))
+    for encoder in ('efficientnet-lite2', 'efficientnetv2b0', 'mobilenetv2', 'none'):
         with pytest.raises(InputError, match='do not fit this network'):
-            unet(file, (64, 64, 3), 3, 1, stride=2, encoder_weights=None, classes=classes, **other)
+            net(pretrained_weights=file, encoder=encoder, encoder_weights=None)
+
+
+def test_grey_pictures_take_a_network_of_colours_over(tmp_path, capsys):
+    """Two kernels see the picture, the encoder's and that of the level in front of it."""
+    colours = net(stride=1, encoder_weights=None, classes=numbered_classes(3))
+    save_model(colours, file := tmp_path / 'm.hdf5')
+    grey = net((64, 64, 1), stride=1, pretrained_weights=file, classes=numbered_classes(3))
+    assert not capsys.readouterr().out
+    for layer in (layer for layer in grey.layers if layer.weights):
+        ours, theirs = layer.get_weights(), colours.get_layer(layer.name).get_weights()
+        if layer.name in ('stem_conv', 'down1_conv1'):
+            theirs[0] = theirs[0].sum(2, keepdims=True)
+        for a, b in zip(ours, theirs, strict=True):
+            np.testing.assert_allclose(a, b, atol=1e-6)
 
 
 def test_a_trained_model_is_taken_over_without_its_head(tmp_path, capsys):
