@@ -103,7 +103,7 @@ def fit(settings, data, run, rows=(), after=0):
             check_data(run, data, settings.changed_data)
     elif settings.preset == 'best' and not settings.weights:
         wanted = 'best goes on from what transfer has learned; name its model with --weights, as'
-        print(f'Note: {wanted} weights/{SHIPPED.name}')
+        print(f'Note: {wanted} weights/camvid-transfer.hdf5')
     cli.quiet_tensorflow(settings.devices)
     if first:
         check_place(settings)

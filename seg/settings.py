@@ -14,7 +14,7 @@ from pathlib import Path
 from seg.files import InputError, nearest_name, read_json
 
 ROOT = Path(__file__).resolve().parents[1]
-SHIPPED = ROOT / 'weights/camvid-transfer.hdf5'  # what `python main.py CamVid` gave
+SHIPPED = ROOT / 'weights/camvid-best.hdf5'  # what `--preset best` gave on CamVid
 
 
 def number(kind, low, high):

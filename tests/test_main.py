@@ -220,7 +220,7 @@ def test_before_any_training_the_weights_that_come_along_are_used(drawn, here, c
     assert program.SHIPPED.stat().st_size < 10e6
     status, out, _ = run(capsys, 'predict', drawn / 'test')
     assert status == 0 and program.SHIPPED.name in out
-    assert len(list((here / 'predicted/camvid-transfer').glob('*.png'))) == 3
+    assert len(list((here / 'predicted/camvid-best').glob('*.png'))) == 3
     scores = json.loads((program.SHIPPED.parent / 'scores.json').read_text())
     assert scores['split'] == 'val' and scores['images'] == 101
 

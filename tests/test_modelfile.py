@@ -382,7 +382,7 @@ def test_what_travels_inside_comes_back(tmp_path, suffix):
 
 
 def test_a_file_with_the_class_table_alone_is_read(tmp_path):
-    """As the first version wrote it, weights/camvid-fast.hdf5 among them."""
+    """As the first version wrote it."""
     net = unet(input_size=(16, 24, 3), filters=1)
     save_model(net, tmp_path / 'm.hdf5')
     with h5py.File(tmp_path / 'm.hdf5', 'a') as f:
