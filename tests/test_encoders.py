@@ -251,7 +251,7 @@ def test_another_decoder_takes_the_encoder_over(tmp_path, capsys):
                 np.testing.assert_array_equal(weights, expected[i])
             else:
                 assert not any(np.array_equal(weights, w) for w in theirs.get(layer.name, []))
-    for encoder in ('efficientnet-lite2', 'efficientnetv2b0', 'mobilenetv2', 'none'):
+    for encoder in ('efficientnet-lite2', 'efficientnetv2b0', 'none'):
         with pytest.raises(InputError, match='do not fit this network'):
             net(pretrained_weights=file, encoder=encoder, encoder_weights=None)
 
