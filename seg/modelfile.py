@@ -207,8 +207,9 @@ def load_weights(model, path):
         return load_file(model, path)
     source = load_model(path)
     taken, left = weights_for(model, source)
-    head = source.about.classes.names != model.about.classes.names and 'scores'
-    if {*left} - {head}:
+    same = source.about.classes.names == model.about.classes.names
+    head = set() if same else {'scores'}
+    if {*left} - head:
         encoder = _shared_encoder(model, source)
         if not encoder or encoder & {*left}:
             layers = f'{len(left)} of {len(model.layers)} layers, {left[0]} first'
@@ -220,7 +221,7 @@ def load_weights(model, path):
     elif head:
         n = len(source.about.classes)
         print(f'Weights of {path}: all but the last layer, which is for {n} other classes')
-    for name in {*taken} - {head}:
+    for name in {*taken} - head:
         model.get_layer(name).set_weights(taken[name])
 
 

@@ -170,9 +170,16 @@ class Once:
             return super().update_step(gradient, variable, rate)
         (beta1, beta2), (power1, power2) = self.betas(), self.powers
         tf.raw_ops.ResourceApplyAdam(
-            **dict(var=variable.handle, m=m.value.handle, v=v.value.handle, grad=gradient),
-            **dict(beta1=beta1, beta2=beta2, beta1_power=power1, beta2_power=power2),
-            **dict(lr=rate, epsilon=self.epsilon),
+            var=variable.handle,
+            m=m.value.handle,
+            v=v.value.handle,
+            beta1_power=power1,
+            beta2_power=power2,
+            lr=rate,
+            beta1=beta1,
+            beta2=beta2,
+            epsilon=self.epsilon,
+            grad=gradient,
         )
 
 
