@@ -49,8 +49,6 @@ class Board(keras.callbacks.TensorBoard):
                 picture = report.side_by_side(image, *maps)
                 name = f'pictures/{place} image, truth, prediction'
                 tf.summary.image(name, picture[None], epoch)
-            matrix = report.to_array(report.confusion_figure(counts, classes))
-            tf.summary.image('pictures/confusion matrix', matrix[None], epoch)
         if epoch >= 4 or epoch + 1 == self.params['epochs']:  # before, a class may well be missing
             losses = [*self.history.get('val_loss', []), logs['val_loss']]
             for line in metrics.warnings(counts, classes, losses):

@@ -4,6 +4,8 @@ import os
 import sys
 
 os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '2')
+for kind in ('INTRAOP', 'INTEROP'):  # a core for each of two workers; more threads get in the way
+    os.environ.setdefault(f'TF_NUM_{kind}_THREADS', '1')
 
 from pathlib import Path
 

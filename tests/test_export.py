@@ -27,11 +27,13 @@ from seg.runtimes import open_onnx
 from seg.settings import EXPORTS as NAMES
 from seg.sizes import SizeRule
 
+pytestmark = pytest.mark.usefixtures('shallow')
+
 SIZE, RNG = (48, 64), np.random.default_rng(0)
 
 
 def network(size=(*SIZE, 3), n=13, seed=3, **options):
-    """A U-Net as after a training: its batch norms have statistics, its logits are about 0."""
+    """A U-Net as after a training: its batch norms have statistics, its logits lie around 0."""
     keras.utils.set_random_seed(seed)
     model, rng = unet(None, size, n, filters=2, **options), np.random.default_rng(seed)
     for layer in model.layers:
@@ -40,7 +42,9 @@ def network(size=(*SIZE, 3), n=13, seed=3, **options):
             layer.set_weights(values * np.array([[1], [1], [0.2], [1]]))
     logits = keras.Model(model.inputs, model.layers[-1].input)
     found = np.asarray(logits(rng.random((1, *size), np.float32)), np.float32)
-    model.get_layer('scores').bias.assign(-np.median(found, (0, 1, 2)))
+    scores, times = model.get_layer('scores'), 2 / found.std((0, 1, 2)).mean()
+    scores.kernel.assign(scores.kernel * times)
+    scores.bias.assign(-times * np.median(found, (0, 1, 2)))
     return model
 
 

@@ -16,6 +16,7 @@ from test_main import ROOT, TINY, refused, run
 from test_own_data import shapes
 
 import main as program
+from seg.classes import CAMVID
 
 pytestmark = pytest.mark.usefixtures('shallow', 'here')
 
@@ -102,6 +103,41 @@ def test_validation_in_training_is_evaluate_to_the_last_digit(flags, capsys):
     assert scores['accuracy'] == past['val_accuracy'][int(np.argmax(past['val_miou']))]
 
 
+def test_ema_keeps_and_scores_the_average_of_the_weights(drawn, here, monkeypatch):
+    from seg import train
+
+    seen = []
+
+    class Watch(train.Guard):
+        def on_train_batch_end(self, batch, logs=None):
+            super().on_train_batch_end(batch, logs)
+            seen.append([w.numpy() for w in self.model.weights])
+
+    monkeypatch.setattr(train, 'Guard', Watch)
+    flags = [*TINY, '--epochs', '2', '--steps', '3', '--ema', '0.2']
+    assert program.main(['train', '--data', str(drawn), *flags]) == 0
+    average, averages = seen[0], []
+    for step, weights in enumerate(seen):
+        momentum = min(0.2, step / (9 + step))  # 0, 0.1, 0.18, 0.2, ...
+        average = [momentum * a + (1 - momentum) * w for a, w in zip(average, weights)]
+        averages.append(average)
+    with np.load(next(here.glob('log/*/state.npz'))) as saved:
+        losses = json.loads(str(saved['progress']))['history']['val_loss']
+    best = 3 * int(np.argmin(losses)) + 2  # the last step of the epoch that is kept
+    model = keras.models.load_model('camvid.hdf5')
+    for weight, mean in zip(model.weights, averages[best]):  # batch norm's statistics, too
+        np.testing.assert_allclose(weight.numpy(), mean, rtol=1e-4, atol=1e-6)
+    assert any(np.abs(m - w).max() > 1e-4 for m, w in zip(averages[best], seen[best]))
+
+    losses_of = []  # what was scored is it, too: the mean of each picture's mean
+    for file in sorted((drawn / 'val').iterdir()):
+        x = np.asarray(Image.open(file))[None] / np.float32(255)
+        y = np.asarray(Image.open(drawn / 'valannot' / file.name))
+        p = np.take_along_axis(model.predict_on_batch(x)[0], np.int64(y)[..., None], -1)
+        losses_of.append(-np.log(p[..., 0][np.isin(y, CAMVID.scored)]).mean())
+    assert np.isclose(np.mean(losses_of), min(losses), rtol=1e-3)
+
+
 # ---------------------------------------------------------------------------- a run owns its model
 
 
@@ -140,7 +176,7 @@ def test_two_trainings_side_by_side(drawn, tmp_path):
     flags = ['--data', drawn, '--filters', '2', '--steps', '2', '--epochs', '6']
     both = [
         subprocess.Popen(
-            [sys.executable, ROOT / 'main.py', 'train', *flags, '--seed', str(seed)],
+            [sys.executable, ROOT / 'tests/shallow.py', 'train', *flags, '--seed', str(seed)],
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,

@@ -14,9 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-import main as program
-
-ROOT = Path(program.__file__).parent
+SHALLOW = Path(__file__).with_name('shallow.py')
 FLAGS = [
     'train',
     '--filters',
@@ -38,7 +36,7 @@ FLAGS = [
 
 def start(folder, *flags):
     return subprocess.Popen(
-        [sys.executable, ROOT / 'main.py', *flags],
+        [sys.executable, SHALLOW, *flags],
         cwd=folder,
         stdout=open(folder / 'out.log', 'ab'),
         stderr=subprocess.STDOUT,

@@ -18,6 +18,8 @@ from seg.losses import (
     weights_of,
 )
 
+pytestmark = pytest.mark.usefixtures('shallow')
+
 N = len(CAMVID)
 
 

@@ -19,6 +19,8 @@ from seg.modelfile import About, load_file
 from seg.passive import LIMIT
 from seg.sizes import SizeRule
 
+pytestmark = pytest.mark.usefixtures('shallow')
+
 N = len(CAMVID)
 
 

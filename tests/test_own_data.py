@@ -67,7 +67,7 @@ def command(capsys, *argv):
 
 @pytest.mark.parametrize('draw, floor', [(microscope, 0.7), (shapes, 0.6)])
 def test_from_check_to_score(draw, floor, tmp_path, monkeypatch, capsys):
-    """An eighth of the default steps: the floors are those of the whole, and hold already."""
+    """150 of the 2,000 default steps: the floors are those of the whole, and hold already."""
     monkeypatch.chdir(tmp_path)
     draw(tmp_path / 'own')
     data = ['--images', 'own/images', '--labels', 'own/masks']
@@ -94,7 +94,7 @@ def test_from_check_to_score(draw, floor, tmp_path, monkeypatch, capsys):
         '--epochs',
         '3',
         '--steps',
-        '80',
+        '50',
     )
     assert status == 0, out
     status, out = command(capsys, 'predict', 'own/images')

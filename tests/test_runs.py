@@ -128,12 +128,10 @@ def test_a_run_that_is_training_is_left_alone(done, capsys):
     assert 'trains too' not in run(capsys, 'train', '--data', 'data', *TINY)[1]
 
 
-def test_a_run_that_trains_can_not_be_resumed_until_it_ends_or_is_killed(
-    drawn, here, capsys, monkeypatch
-):
-    monkeypatch.setattr('model.LEVELS', 5)  # as in the other process
+def test_a_run_that_trains_can_not_be_resumed_until_it_ends_or_is_killed(drawn, here, capsys):
     flags = ['train', '--data', drawn, '--filters', '2', '--steps', '2', '--epochs', '1000']
-    other = subprocess.Popen([sys.executable, ROOT / 'main.py', *flags], stdout=subprocess.DEVNULL)
+    program = [sys.executable, ROOT / 'tests/shallow.py', *flags]
+    other = subprocess.Popen(program, stdout=subprocess.DEVNULL)
     while not list(here.glob('log/*/state.npz')) and other.poll() is None:
         time.sleep(0.05)
     (folder,) = Path('log').iterdir()
@@ -143,6 +141,44 @@ def test_a_run_that_trains_can_not_be_resumed_until_it_ends_or_is_killed(
     settings['settings']['epochs'] = 1
     (folder / 'settings.json').write_text(json.dumps(settings))
     assert run(capsys, 'train', '--resume', folder)[0] == 0
+
+
+@pytest.mark.parametrize('grow', ['0', '0.5'])
+def test_resume(grow, drawn, here, capsys):
+    """Stopped after one epoch of two and resumed: the state of the run that was not stopped."""
+    flags = ['train', '--data', drawn, '--filters', '2', '--steps', '2', '--grow', grow, '--epochs']
+    assert run(capsys, *flags, '2', '--log', 'whole', '--model', 'whole.hdf5')[0] == 0
+    from seg import guard, train
+
+    class Stop(train.State):
+        def on_epoch_end(self, epoch, logs=None):
+            super().on_epoch_end(epoch, logs)
+            raise guard.Interrupted
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(train, 'State', Stop)
+        status, out, _ = run(capsys, *flags, '2', '--log', 'parts', '--model', 'parts.hdf5')
+    assert status == 130 and '--resume parts' in out
+    assert run(capsys, 'train', '--log', 'parts', '--resume')[0] == 0
+    states = [np.load(next(Path(log).glob('*/state.npz'))) for log in ('whole', 'parts')]
+    a, b = (json.loads(str(s['progress'])) for s in states)
+    assert a['epoch'] == b['epoch'] == 2
+    np.testing.assert_allclose(a['history']['val_loss'], b['history']['val_loss'], rtol=1e-4)
+    for name in states[0]:
+        if name != 'progress':
+            np.testing.assert_allclose(states[0][name], states[1][name], atol=1e-4)
+    line = refused(capsys, '--log', 'parts', '--resume', '--filters', '4')
+    assert 'filters is 2 there and 4 here' in line
+
+
+def test_a_training_that_does_not_learn_ends_with_the_likely_cause(
+    drawn, here, capsys, monkeypatch
+):
+    monkeypatch.setattr('seg.guard.FEW', 10)
+    flags = ['train', '--data', drawn, *TINY, '--epochs', '12', '--learning-rate', '1e-9']
+    flags += ['--steps', '2']
+    line = refused(capsys, *flags)
+    assert 'after epoch 6' in line and 'one class everywhere' in line and 'learning rate' in line
 
 
 # ---------------------------------------------------------------------------- damaged runs

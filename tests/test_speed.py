@@ -11,6 +11,8 @@ from seg.losses import compile_model
 from seg.settings import Settings
 from seg.speed import Adam, Muon, make_optimizer, quicken
 
+pytestmark = pytest.mark.usefixtures('shallow')
+
 N = len(CAMVID)
 
 
