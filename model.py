@@ -42,7 +42,7 @@ def unet(
     """A compiled five-level U-Net whose output has exactly the input's height and width.
 
     Args:
-        pretrained_weights: path of a model or weights file to start from.
+        pretrained_weights: path of a model or weights file to start from, or a pattern of several.
         input_size: (height, width, channels), any sides from 16 on; the model pads and crops. None
             for both is a network for pictures of any sides that 32 divides.
         num_class: output channels; 1 is the two-class net with one sigmoid channel.

@@ -8,12 +8,11 @@ mean of networks.
 import shlex
 import time
 from dataclasses import replace
-from glob import glob
 from pathlib import Path
 
 import seg
 from seg.cli import quiet_tensorflow
-from seg.files import InputError, is_pattern, make_folder, read_json, write_json
+from seg.files import InputError, make_folder, read_json, write_json
 from seg.runs import BEST, check_data, check_place, new_run, publish, read_progress, write_settings
 from seg.settings import Settings, read_settings
 
@@ -54,18 +53,12 @@ def _fitting(network):
 def load_models(path):
     """The keras.Model of a model file, or the seg.runtimes.Exported; of a glob, the Average of
     those that it names. InputError where there is none."""
+    from seg.modelfile import load_model, model_files
+
     if Path(path).suffix == '.onnx':
         from seg.runtimes import open_onnx as load_model
-    else:
-        from seg.modelfile import load_model
 
-    if Path(path).is_file() or not is_pattern(path):
-        return load_model(path)
-    files = [Path(file) for file in sorted(glob(str(path), recursive=True))]
-    if not files:
-        line = f'{path}: expected model files of this pattern, found none'
-        raise InputError(f'{line}; `python main.py train --folds 5` trains some')
-    networks = [*map(load_model, files)]
+    networks = [*map(load_model, files := model_files(path))]
     return Average(networks, files) if len(files) > 1 else networks[0]
 
 

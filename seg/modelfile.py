@@ -4,6 +4,8 @@ import json
 import math
 import zipfile
 from dataclasses import asdict, dataclass, field, fields, replace
+from glob import glob
+from itertools import repeat
 from pathlib import Path
 
 import h5py
@@ -11,7 +13,7 @@ import keras
 import numpy as np
 
 from seg.classes import ClassTable, numbered_classes, shown
-from seg.files import InputError, counted, whole_file
+from seg.files import InputError, counted, is_pattern, whole_file
 from seg.formats import BANDS, MAX_PIXELS
 from seg.passive import planned, read_parts, refuse_code, refuse_unfit
 from seg.pictures import EIGHT_BITS
@@ -195,8 +197,30 @@ def fitting(about, shape, n, path):
 
 def load_weights(model, path):
     """Take the weights of a model file over: all, but for a head of other classes, or the encoder
-    alone of one that has another decoder, either of which a line tells; of a weights file all.
-    InputError where they do not fit."""
+    alone of one that has another decoder, either of which a line tells; of a weights file all; of
+    the files that a pattern names their mean (Wortsman et al., "Model soups", ICML 2022), which
+    serves where they went on from the same weights. InputError where they do not fit."""
+    files, sums = model_files(path), repeat(0)
+    for file in files:
+        _load_one(model, file)
+        sums = [s + w / len(files) for s, w in zip(sums, map(np.float64, model.get_weights()))]
+    if len(files) > 1:
+        model.set_weights(sums)
+        print(f'Weights: the mean of {", ".join(map(str, files))}')
+
+
+def model_files(path):
+    """[path], or the files that a pattern names, sorted; InputError where there are none."""
+    if Path(path).is_file() or not is_pattern(path):
+        return [path]
+    files = [Path(file) for file in sorted(glob(str(path), recursive=True))]
+    if not files:
+        line = f'{path}: expected model files of this pattern, found none'
+        raise InputError(f'{line}; `python main.py train --folds 5` trains some')
+    return files
+
+
+def _load_one(model, path):
     try:
         whole = read_parts(path)[0]
     except InputError:

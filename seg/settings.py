@@ -185,7 +185,7 @@ class Settings:
     fold: int = knob(None, number(int, 1, 20), 'of --folds this one alone', later=True)
     augment: str = knob(None, 'LIST', "of those that --help-all lists (default the article's)")
     aug_dict: dict = knob(None, None, "ImageDataGenerator's arguments, where augment is None")
-    weights: str = knob(None, 'FILE', 'start from the weights of this model')
+    weights: str = knob(None, 'FILE', 'start from this model; from the mean of those of a pattern')
     teacher: str = knob(None, 'FILE', 'learn also from what this model, a better one, paints')
     changed_data: bool = knob(
         False, bool, '--resume although the data have changed since', later=True

@@ -110,6 +110,24 @@ def test_pretrained_weights(tmp_path):
         unet(str(tmp_path / 'none.hdf5'), input_size=(16, 16, 3), filters=1)
 
 
+def test_weights_of_a_pattern_are_the_mean_of_its_models(tmp_path, capsys):
+    rng, nets = np.random.default_rng(0), []
+    for i in range(3):
+        nets.append(unet(input_size=(16, 16, 3), filters=1))
+        for w in nets[-1].weights:
+            w.assign(rng.random(w.shape))
+        save_model(nets[-1], tmp_path / f'm{i}.hdf5')
+    mean = unet(str(tmp_path / 'm?.hdf5'), input_size=(16, 16, 3), filters=1)
+    assert 'the mean of' in capsys.readouterr().out
+    for found, *each in zip(mean.weights, *(net.weights for net in nets), strict=True):
+        np.testing.assert_allclose(found, np.mean(each, 0), atol=1e-6)
+    one = unet(str(tmp_path / 'm2*'), input_size=(16, 16, 3), filters=1)
+    np.testing.assert_array_equal(one.weights[0], nets[2].weights[0])
+    assert 'the mean of' not in capsys.readouterr().out
+    with pytest.raises(InputError, match='x.: expected model files of this pattern, found none'):
+        unet(str(tmp_path / 'x*'), input_size=(16, 16, 3), filters=1)
+
+
 def test_load_model_names_what_is_no_model(tmp_path):
     (tmp_path / 'm.hdf5').write_text('hello')
     with pytest.raises(InputError, match='could not open'):
