@@ -17,6 +17,7 @@ from seg.sources import load
 from seg.suspects import LOOK, Suspects
 
 CURVES = 'curves.png'  # of a run
+SURE = 0.8  # pixel accuracy below which a network contradicts right labels most, see bench/notes.md
 NAMED = 'data images labels val_images val_labels train_list val_list'.split()  # where data are
 
 
@@ -183,8 +184,11 @@ def conclude(counts, classes, about, path, page, look, network=None, history=Non
     print(
         f'{about["of"]} on the {about["split"]} split, {counted(about["images"], "picture")}{what}'
     )
-    print(metrics.format_scores(metrics.scores(counts), classes))
+    print(metrics.format_scores(result := metrics.scores(counts), classes))
     lines = metrics.warnings(counts, classes, (history or {}).get('val_loss', ()))
+    if look and look.entries and result['accuracy'] < SURE:
+        right = f'{100 * result["accuracy"]:.0f} % of the pixels'
+        lines.append(f'Labels to look at: of a network right on {right} most are its own errors')
     for line in lines:
         print(f'Note: {line}')
     metrics.write_scores(path, counts, classes, **about)

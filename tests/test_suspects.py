@@ -15,7 +15,7 @@ from PIL import Image
 import seg
 from seg import report, suspects
 from seg.classes import CAMVID, TWO_CLASSES, ClassTable
-from seg.evaluate import Score
+from seg.evaluate import Score, conclude
 from seg.files import InputError, is_ours
 from seg.modelfile import About
 from seg.predict import Job, Painted, jobs_of, run
@@ -295,6 +295,20 @@ def test_the_file(tmp_path, capsys):
     (tmp_path / 'suspects.csv').write_text('mine')
     with pytest.raises(InputError, match='did not write it'):
         look.write(tmp_path / 'suspects.csv')
+
+
+@pytest.mark.parametrize('right, told', [(79, True), (81, False)])
+def test_what_a_network_that_has_learned_little_lists_is_told_to_be_its_own(
+    right, told, tmp_path, capsys
+):
+    look = Suspects(CAMVID)
+    about = dict(split='val', images=1, of='m.hdf5', data='d')
+    counts = np.diag([right] * 11) + np.roll(np.diag([100 - right] * 11), 1, 1)
+    conclude(counts, CAMVID, about, tmp_path / 'scores.json', None, look)
+    assert 'its own errors' not in capsys.readouterr().out  # there are none
+    look(painted(*street()))
+    conclude(counts, CAMVID, about, tmp_path / 'scores.json', None, look)
+    assert (f'right on {right} % of the pixels' in capsys.readouterr().out) == told
 
 
 def test_the_report_shows_the_first_forty(tmp_path):
