@@ -57,7 +57,8 @@ def paint_and_score(model, data, folder, settings):
     jobs = look.watch(jobs_of(model, pairs, data.formats))
     run(model, jobs, [masks, score, look], settings)
     history = read_progress(folder)['history']
-    report.to_png(report.curves_figure(history), folder / CURVES)
+    if history:
+        report.to_png(report.curves_figure(history), folder / CURVES)
     about = dict(split=split, images=score.images, of=str(folder / BEST), flip=settings.flip)
     about |= dict(data=data.where)
     target = folder / 'scores.json'

@@ -199,14 +199,16 @@ def load_weights(model, path):
     """Take the weights of a model file over: all, but for a head of other classes, or the encoder
     alone of one that has another decoder, either of which a line tells; of a weights file all; of
     the files that a pattern names their mean (Wortsman et al., "Model soups", ICML 2022), which
-    serves where they went on from the same weights. InputError where they do not fit."""
-    files, sums = model_files(path), repeat(0)
+    serves where they went on from the same weights. Returns whether they are the whole of this
+    network; InputError where they do not fit."""
+    files, sums, whole = model_files(path), repeat(0), True
     for file in files:
-        _load_one(model, file)
+        whole = _load_one(model, file) and whole
         sums = [s + w / len(files) for s, w in zip(sums, map(np.float64, model.get_weights()))]
     if len(files) > 1:
         model.set_weights(sums)
         print(f'Weights: the mean of {", ".join(map(str, files))}')
+    return whole
 
 
 def model_files(path):
@@ -228,7 +230,8 @@ def _load_one(model, path):
     except Exception:
         whole = None
     if not whole:
-        return load_file(model, path)
+        load_file(model, path)
+        return True
     source = load_model(path)
     taken, left = weights_for(model, source)
     same = source.about.classes.names == model.about.classes.names
@@ -247,6 +250,7 @@ def _load_one(model, path):
         print(f'Weights of {path}: all but the last layer, which is for {n} other classes')
     for name in {*taken} - head:
         model.get_layer(name).set_weights(taken[name])
+    return not (left or head)
 
 
 def _shared_encoder(*networks):

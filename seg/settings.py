@@ -89,6 +89,7 @@ height_width.metavar = 'HxW'
 SAVES = ('colour', 'index', 'probability', 'overlay', 'objects')
 MINUTES = number(float, 0.2, 10**5)
 COUNT, STEPS, SHARE = number(int, 1, 1024), number(int, 1, 10**6), number(float, 0, 1)
+EPOCHS = number(int, 0, 10**6)
 FOLDS = number(int, 2, 20)
 MODEL = file_name('.hdf5', '.h5', '.keras')
 LOSSES = ('categorical_crossentropy', 'binary_crossentropy', 'mse', 'rmse', 'focal', 'dice')
@@ -154,7 +155,7 @@ class Settings:
     batch_size: int = knob(2, COUNT, 'pictures a step')
     devices: int = knob(1, number(int, 1, 64), 'GPUs here that share each batch', later=True)
     steps: int = knob(100, STEPS, 'steps an epoch')
-    epochs: int = knob(20, STEPS, 'epochs, of --steps each', later=True)
+    epochs: int = knob(20, EPOCHS, 'of --steps each; 0: what --weights gives, scored', later=True)
     minutes: float = knob(None, MINUTES, 'end after so many, with the best that they allow')
     grow: float = knob(
         0.0, SHARE, 'share of the epochs, the first ones, with pictures of half the sides'
@@ -307,6 +308,9 @@ def resolve(flags, presets):
         raise InputError(f'--border-weights: {wanted}')
     if 'encoder_weights' in flags and chosen.encoder == 'none':
         raise InputError('--encoder-weights changes nothing without --encoder; name one')
+    if not chosen.epochs and (chosen.minutes or not chosen.weights):
+        wanted = 'expected --weights without --minutes beside it; nothing would be learned'
+        raise InputError(f'--epochs 0: {wanted}')
     if 'minutes' in flags and 'steps' in flags:
         raise InputError('--minutes and --steps: expected one of them, the time or the steps')
     return chosen

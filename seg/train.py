@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import math
 import time
 from contextlib import contextmanager
 from functools import partial
@@ -80,9 +81,12 @@ def fit(model, stream, val_pairs, settings, run, balance=None, budget=None, plac
     with place.scope():
         compiled(logits)
     first, saved = hosts.rank() == 0, hosts.told_file(run / STATE)
+    known = False  # whether the network has learned all of itself already
     if saved is None:  # a resumed run has its own weights
-        if settings.weights:
-            load_weights(model, settings.weights)
+        known = settings.weights and load_weights(model, settings.weights)
+        if not (known or settings.epochs):
+            found = 'they are not those of the whole of this network'
+            raise InputError(f'--weights {settings.weights}: {found}; give it --epochs 1 or more')
         if first and (run / BEST).exists():  # killed in its first epoch, or the state was removed
             keep(run / BEST)
     plain = plain_network(model, place.count > 1)
@@ -92,9 +96,9 @@ def fit(model, stream, val_pairs, settings, run, balance=None, budget=None, plac
     best = Best(plain, run, settings)
     state = State(run / STATE, best, average, budget)
     epoch = state.load(logits, saved)
-    if epoch and first and _epochs(run) < settings.epochs:
+    if saved is not None and first and _epochs(run) < settings.epochs:
         write_settings(run, settings)  # now that its state is read
-    if epoch >= (budget.epochs if budget else settings.epochs):
+    if saved is not None and epoch >= (budget.epochs if budget else settings.epochs):
         print(f'{run} has finished {"all " * (epoch > 1)}{counted(epoch, "epoch")}')
         return first and publish(run, settings)
     board = Board(run, validation, state.history)
@@ -117,6 +121,8 @@ def fit(model, stream, val_pairs, settings, run, balance=None, budget=None, plac
         steps = 10**9
     try:
         with guard, place.running():
+            if known:
+                score_start(logits, validation, [best, state] if first else [], settings)
             for network, size in sizes.items():
                 end = round(settings.grow * clock.epochs) if size else clock.epochs
                 done = budget.steps if budget else epoch * steps
@@ -142,6 +148,19 @@ def _epochs(run):
     return Settings(**read_settings(run / 'settings.json')).epochs
 
 
+def score_start(network, validation, writers, settings):
+    """What a network scores before its training, which it may well do worse after: it is kept as
+    the best of epoch 0. What the first epoch is then compared with is that."""
+    logs = {}
+    for callback in (validation, *writers):
+        callback.set_model(network)
+    validation.on_epoch_end(-1, logs)
+    say(f'Before the first epoch: validation: {in_words(validated(logs))}')
+    if math.isfinite(logs[settings.monitor]):
+        for callback in writers:
+            callback.on_epoch_end(-1, logs)
+
+
 def copy_state(source, target):
     """Weights and what the optimizer keeps, of one network into another of the same layers."""
     variables = ([*n.variables, *n.optimizer.variables] for n in (source, target))
@@ -160,7 +179,7 @@ def balanced(data):
 
 def learning_rate(settings):
     """The rate itself, or a schedule over the whole run: warm-up over a twentieth, cosine to 0."""
-    rate, total = settings.learning_rate, settings.epochs * settings.steps
+    rate, total = settings.learning_rate, max(settings.epochs, 1) * settings.steps
     if settings.schedule == 'constant' or settings.minutes:
         return rate
     warm_up = total // 20
@@ -263,10 +282,13 @@ class Progress(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch, logs=None):
         learned = {name: value for name, value in logs.items() if not name.startswith('val_')}
-        held_out = {name[4:]: value for name, value in logs.items() if name.startswith('val_')}
         kept, self.best.kept = ', the best so far' * self.best.kept, False
-        line = f'{self.head}: {in_words(learned)}; validation: {in_words(held_out)}{kept}'
+        line = f'{self.head}: {in_words(learned)}; validation: {in_words(validated(logs))}{kept}'
         say(f'{line} ({duration(time.monotonic() - self.begun)})')
+
+
+def validated(logs):
+    return {name[4:]: value for name, value in logs.items() if name.startswith('val_')}
 
 
 def in_words(logs):
@@ -316,7 +338,8 @@ class State(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch, logs=None):
         rate = keras.ops.convert_to_numpy(self.model.optimizer.learning_rate)
-        for name, value in {**logs, 'learning_rate': rate}.items():
+        past = {**logs, 'learning_rate': rate} if epoch >= 0 else {}  # -1: before the first
+        for name, value in past.items():
             self.history.setdefault(name, []).append(float(value))
         if hosts.rank():
             return
@@ -324,7 +347,8 @@ class State(keras.callbacks.Callback):
         progress = {'epoch': epoch + 1, 'history': self.history, 'best': best}
         progress['clock'] = self.budget and self.budget.state()
         variables = [*self.model.weights, *self.model.optimizer.variables]
-        numbered = enumerate(variables + (self.average.other if self.average else []))
+        others = (self.average.other or self.model.weights) if self.average else []
+        numbered = enumerate([*variables, *others])
         values = {f'v{i}': keras.ops.convert_to_numpy(v) for i, v in numbered}
         with whole_file(self.path, replace=True) as beside:
             np.savez(beside, progress=json.dumps(progress), **values)

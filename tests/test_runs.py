@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -19,6 +20,7 @@ from PIL import Image
 from test_main import ROOT, TINY, refused, run
 
 import main as program
+from model import load_model
 from seg import runs, train
 from seg.files import InputError, locked
 from seg.scenes import draw_camvid
@@ -271,14 +273,14 @@ def test_a_run_whose_state_has_gone_keeps_its_model(done, capsys):
 # ------------------------------------------------------------- the run's own model, and no other
 
 
-def no_epoch_improves(patch):
-    patch.setattr(train.Validation, 'on_epoch_end', worse(train.Validation.on_epoch_end))
+def no_epoch_improves(patch, by=100):
+    patch.setattr(train.Validation, 'on_epoch_end', worse(train.Validation.on_epoch_end, by))
 
 
-def worse(on_epoch_end):
+def worse(on_epoch_end, by):
     def end(self, epoch, logs=None):
         on_epoch_end(self, epoch, logs)
-        logs['val_loss'] += 100
+        logs['val_loss'] += by * (epoch >= 0)  # -1: before the first
 
     return end
 
@@ -445,3 +447,65 @@ def test_a_disk_that_fills_during_training(kind, text, full, drawn, capsys, monk
 def test_scenes_are_drawn_where_there_is_room():
     draw_camvid('made', 1, 1, 1, (48, 64))
     assert [p.name for p in Path('.').iterdir()] == ['made']
+
+
+# ---------------------------------------------------------------------------- what one begins with
+
+WEIGHTS = ['--data', 'data', '--steps', '2', '--filters', '2', '--model', 'new.hdf5', '--weights']
+
+
+def test_what_weights_give_is_kept_where_no_epoch_is_better(done, capsys, monkeypatch):
+    with monkeypatch.context() as patch:
+        no_epoch_improves(patch)
+        status, out, _ = run(capsys, 'train', *WEIGHTS, 'camvid.hdf5', '--epochs', '2')
+    assert status == 0
+    assert re.search(r'Before the first epoch: validation: loss \d.*mIoU', out)
+    assert 'Note: no epoch was better than what --weights gave' in out
+    (score,) = re.findall(r'Before the first epoch: validation: loss ([\d.]+),', out)
+    assert f'Wrote the best model, of epoch 0 (val loss {score})' in out
+    for a, b in zip(load_model('camvid.hdf5').weights, load_model('new.hdf5').weights):
+        np.testing.assert_array_equal(a, b)
+    past = runs.read_progress(newest())['history']['val_loss']
+    assert len(past) == 2 and min(past) > float(score)
+
+    no_epoch_improves(monkeypatch, by=-100)
+    _, out, _ = run(capsys, 'train', *WEIGHTS, 'camvid.hdf5', '--epochs', '1')
+    assert 'of epoch 1' in out and 'Note: no epoch' not in out
+
+
+@pytest.mark.parametrize('ema', ['0', '0.9'])
+def test_no_epochs_write_and_score_the_mean_of_models(ema, done, capsys):
+    shutil.rmtree('data/testannot')  # then val is scored
+    run(capsys, 'train', '--data', 'data', *TINY, '--seed', '2', '--model', 'b.hdf5')
+    how = [*WEIGHTS, '*.hdf5', '--monitor', 'val_miou', '--ema', ema]
+    status, out, _ = run(capsys, *how, '--epochs', '0')
+    assert status == 0 and 'of epoch 0 (val mIoU' in out and 'no epoch was better' not in out
+    nets = [load_model(file) for file in ('camvid.hdf5', 'b.hdf5')]
+    for found, a, b in zip(load_model('new.hdf5').weights, *(net.weights for net in nets)):
+        np.testing.assert_allclose(found, (np.array(a) + b) / 2, atol=1e-7)
+    folder = newest()
+    assert (folder / 'report.html').exists() and not (folder / 'curves.png').exists()
+    assert runs.read_progress(folder)['history'] == {}
+    best = runs.read_progress(folder)['best']
+    _, out, _ = run(capsys, 'evaluate', '--model', 'new.hdf5')
+    score = json.loads(Path('scores.json').read_text())['miou']
+    assert abs(score - best) < 1e-9, (score, best)
+
+    assert 'has finished 0 epochs' in run(capsys, 'train', '--resume')[1]
+    status, out, _ = run(capsys, 'train', '--resume', '--epochs', '1')
+    assert status == 0 and len(runs.read_progress(folder)['history']['loss']) == 1
+
+
+def test_no_epochs_of_what_is_not_the_whole_network_are_refused(done, capsys):
+    line = refused(capsys, 'train', '--data', 'data', '--epochs', '0')
+    assert '--epochs 0: expected --weights' in line
+    line = refused(capsys, 'train', *WEIGHTS, 'camvid.hdf5', '--epochs', '0', '--minutes', '1')
+    assert '--epochs 0: expected --weights' in line
+    Path('classes.csv').write_text('name,r,g,b\n' + ''.join(f'c{i},{i},0,9\n' for i in range(12)))
+    other = [*WEIGHTS, 'camvid.hdf5', '--epochs', '0', '--classes', 'classes.csv']
+    assert 'not those of the whole' in refused(capsys, 'train', *other)
+    assert not Path('new.hdf5').exists()
+
+
+def newest():
+    return runs.find_run('log')
