@@ -207,13 +207,10 @@ def tell_best(run, settings):
     """Say which epoch's network a training has left, and where."""
     state = read_progress(run)
     past, best = state['history'].get(settings.monitor, []), state['best']
-    epoch = past.index(best) + 1 if best in past else 0  # 0: what --weights gave
+    epoch = past.index(best) + 1 if best in past else 0  # 0: what --weights gave, by --epochs 0
     name, score = 'val loss', f'{best:.4f}'
     if settings.monitor == 'val_miou':
         name, score = 'val mIoU', f'{100 * best:.1f} %'
-    if past and not epoch:
-        mend = 'a tenth of --learning-rate may do better'
-        print(f'Note: no epoch was better than what --weights gave, which is kept; {mend}')
     line = f'Wrote the best model, of epoch {epoch} ({name} {score}), to {run / BEST}'
     print(line + f', a copy of it to {settings.model}' * (not settings.fold))
 

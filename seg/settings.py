@@ -309,7 +309,7 @@ def resolve(flags, presets):
     if 'encoder_weights' in flags and chosen.encoder == 'none':
         raise InputError('--encoder-weights changes nothing without --encoder; name one')
     if not chosen.epochs and (chosen.minutes or not chosen.weights):
-        wanted = 'expected --weights without --minutes beside it; nothing would be learned'
+        wanted = 'expected --weights and no minutes beside it, for nothing is learned'
         raise InputError(f'--epochs 0: {wanted}')
     if 'minutes' in flags and 'steps' in flags:
         raise InputError('--minutes and --steps: expected one of them, the time or the steps')

@@ -2,7 +2,6 @@
 
 import dataclasses
 import json
-import math
 import time
 from contextlib import contextmanager
 from functools import partial
@@ -85,8 +84,8 @@ def fit(model, stream, val_pairs, settings, run, balance=None, budget=None, plac
     if saved is None:  # a resumed run has its own weights
         known = settings.weights and load_weights(model, settings.weights)
         if not (known or settings.epochs):
-            found = 'they are not those of the whole of this network'
-            raise InputError(f'--weights {settings.weights}: {found}; give it --epochs 1 or more')
+            found = 'expected --weights of the whole of this network'
+            raise InputError(f'--epochs 0: {found}; with 1 or more it learns the rest')
         if first and (run / BEST).exists():  # killed in its first epoch, or the state was removed
             keep(run / BEST)
     plain = plain_network(model, place.count > 1)
@@ -121,8 +120,10 @@ def fit(model, stream, val_pairs, settings, run, balance=None, budget=None, plac
         steps = 10**9
     try:
         with guard, place.running():
-            if known:
-                score_start(logits, validation, [best, state] if first else [], settings)
+            start = score_start(logits, validation) if known else {}
+            for callback in (best, state) if first and start and not settings.epochs else ():
+                callback.set_model(logits)
+                callback.on_epoch_end(-1, start)
             for network, size in sizes.items():
                 end = round(settings.grow * clock.epochs) if size else clock.epochs
                 done = budget.steps if budget else epoch * steps
@@ -142,23 +143,22 @@ def fit(model, stream, val_pairs, settings, run, balance=None, budget=None, plac
         raise (broken or e) from None
     if first:
         publish(run, settings)
+        if start and settings.epochs and not best.monitor_op(best.best, start[settings.monitor]):
+            mend = 'it may be the better one, or have learned from the validation pictures'
+            say(f'Note: no epoch was better than {settings.weights}; {mend}')
 
 
 def _epochs(run):
     return Settings(**read_settings(run / 'settings.json')).epochs
 
 
-def score_start(network, validation, writers, settings):
-    """What a network scores before its training, which it may well do worse after: it is kept as
-    the best of epoch 0. What the first epoch is then compared with is that."""
+def score_start(network, validation):
+    """{name: value} that a network scores before its training, which it may do worse after."""
     logs = {}
-    for callback in (validation, *writers):
-        callback.set_model(network)
+    validation.set_model(network)
     validation.on_epoch_end(-1, logs)
     say(f'Before the first epoch: validation: {in_words(validated(logs))}')
-    if math.isfinite(logs[settings.monitor]):
-        for callback in writers:
-            callback.on_epoch_end(-1, logs)
+    return logs
 
 
 def copy_state(source, target):

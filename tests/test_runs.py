@@ -20,7 +20,7 @@ from PIL import Image
 from test_main import ROOT, TINY, refused, run
 
 import main as program
-from model import load_model
+from model import load_model, save_model
 from seg import runs, train
 from seg.files import InputError, locked
 from seg.scenes import draw_camvid
@@ -454,23 +454,27 @@ def test_scenes_are_drawn_where_there_is_room():
 WEIGHTS = ['--data', 'data', '--steps', '2', '--filters', '2', '--model', 'new.hdf5', '--weights']
 
 
-def test_what_weights_give_is_kept_where_no_epoch_is_better(done, capsys, monkeypatch):
-    with monkeypatch.context() as patch:
-        no_epoch_improves(patch)
-        status, out, _ = run(capsys, 'train', *WEIGHTS, 'camvid.hdf5', '--epochs', '2')
-    assert status == 0
-    assert re.search(r'Before the first epoch: validation: loss \d.*mIoU', out)
-    assert 'Note: no epoch was better than what --weights gave' in out
-    (score,) = re.findall(r'Before the first epoch: validation: loss ([\d.]+),', out)
-    assert f'Wrote the best model, of epoch 0 (val loss {score})' in out
-    for a, b in zip(load_model('camvid.hdf5').weights, load_model('new.hdf5').weights):
-        np.testing.assert_array_equal(a, b)
-    past = runs.read_progress(newest())['history']['val_loss']
-    assert len(past) == 2 and min(past) > float(score)
+def test_it_is_said_where_no_epoch_is_better_than_what_weights_gave(done, capsys, monkeypatch):
+    words = [*WEIGHTS, 'camvid.hdf5', '--epochs', '1']
+    for by, kind in ((100, 'minutes'), (-100, 'steps')):
+        with monkeypatch.context() as patch:
+            no_epoch_improves(patch, by)
+            how = words if kind == 'steps' else [*words[:2], *words[4:], '--minutes', '0.2']
+            status, out, _ = run(capsys, 'train', *how)
+        assert status == 0
+        assert re.search(r'Before the first epoch: validation: loss \d.*mIoU', out)
+        assert ('Note: no epoch was better than camvid.hdf5' in out) == (by > 0)
+        assert 'of epoch 1' in out  # an epoch of this training is kept all the same
 
-    no_epoch_improves(monkeypatch, by=-100)
-    _, out, _ = run(capsys, 'train', *WEIGHTS, 'camvid.hdf5', '--epochs', '1')
-    assert 'of epoch 1' in out and 'Note: no epoch' not in out
+
+def test_damaged_weights_do_not_pass_as_a_result(done, capsys):
+    model = load_model('camvid.hdf5')
+    model.set_weights([w * np.nan for w in model.get_weights()])
+    save_model(model, 'nan.hdf5')
+    for epochs in '01':
+        how = [*WEIGHTS, 'nan.hdf5', '--epochs', epochs, '--monitor', 'val_miou']
+        assert 'its weights are damaged' in refused(capsys, 'train', *how)
+    assert not Path('new.hdf5').exists()
 
 
 @pytest.mark.parametrize('ema', ['0', '0.9'])
@@ -479,7 +483,7 @@ def test_no_epochs_write_and_score_the_mean_of_models(ema, done, capsys):
     run(capsys, 'train', '--data', 'data', *TINY, '--seed', '2', '--model', 'b.hdf5')
     how = [*WEIGHTS, '*.hdf5', '--monitor', 'val_miou', '--ema', ema]
     status, out, _ = run(capsys, *how, '--epochs', '0')
-    assert status == 0 and 'of epoch 0 (val mIoU' in out and 'no epoch was better' not in out
+    assert status == 0 and 'of epoch 0 (val mIoU' in out and 'no epoch was' not in out
     nets = [load_model(file) for file in ('camvid.hdf5', 'b.hdf5')]
     for found, a, b in zip(load_model('new.hdf5').weights, *(net.weights for net in nets)):
         np.testing.assert_allclose(found, (np.array(a) + b) / 2, atol=1e-7)
@@ -503,7 +507,7 @@ def test_no_epochs_of_what_is_not_the_whole_network_are_refused(done, capsys):
     assert '--epochs 0: expected --weights' in line
     Path('classes.csv').write_text('name,r,g,b\n' + ''.join(f'c{i},{i},0,9\n' for i in range(12)))
     other = [*WEIGHTS, 'camvid.hdf5', '--epochs', '0', '--classes', 'classes.csv']
-    assert 'not those of the whole' in refused(capsys, 'train', *other)
+    assert 'weights of the whole of this' in refused(capsys, 'train', *other)
     assert not Path('new.hdf5').exists()
 
 
