@@ -3,11 +3,12 @@
     python bench/export.py CAMVID [MODEL ...]      (default: the network that comes along)
     python bench/export.py CAMVID int8 [MODEL ...] (the mIoU of int8 on val, some minutes)
 
-Ten validation pictures, of 360x480 and, by the same network at a free size, padded to 384x480. The
-largest difference of probabilities and the pixels of the same class are over all ten. Times: each
-engine paints four pictures, one at a time, and they take turns, seven rounds after one that warms
-up; the median, all in one process, each engine with as many threads as there are cores. `predict`
-is what the verb takes, with reading, two pictures in work at a time.
+Ten validation pictures, at the size that the model takes and, by the same network at a free size,
+at their own, padded to multiples of 32. The largest difference of probabilities and the pixels of
+the same class are over all ten. Times: each engine paints four pictures, one at a time, and they
+take turns, seven rounds after one that warms up; the median, all in one process, each engine with
+as many threads as there are cores. `predict` is what the verb takes, with reading, two pictures in
+work at a time.
 """
 
 import sys
@@ -65,12 +66,12 @@ def timed(engines, act, items):
 def beside(name, data, model):
     """Print a line for each engine and size."""
     pairs = export._some(data.pairs('val'), 10)
-    for size in ('360x480', 'free'):
-        network = at_size(model, 'free' if size == 'free' else (360, 480))
+    for size in (None, 'free'):
+        network = at_size(model, size)
         pictures = export._inputs([image for image, _ in pairs], network)
         batches = [export._batch(picture) for picture in pictures[:PICTURES]]
         jobs = jobs_of(network, [(image, None) for image, _ in pairs])
-        calibrating = export._calibrating(data, network) if size != 'free' else ()
+        calibrating = () if size else export._calibrating(data, network)
         with tempfile.TemporaryDirectory() as folder:
             engines, megabytes = {'Keras': network}, {'Keras': 0}
             for kind in ('onnx', 'litert'):
@@ -81,7 +82,8 @@ def beside(name, data, model):
             one, verb = timed(engines, alone, batches), timed(engines, by_verb, jobs)
             for engine, found in engines.items():
                 gap, alike = compare(network, found, pictures)
-                line = f'{name} {size:8} {engine:12} {megabytes[engine]:5.1f} MB'
+                of = size or '{}x{}'.format(*network.input_shape[1:3])
+                line = f'{name} {of:8} {engine:12} {megabytes[engine]:5.1f} MB'
                 line += f'  largest difference {gap:.1e}  alike {100 * alike:7.3f} %'
                 print(f'{line}  {one[engine]:6.1f} ms, predict {verb[engine]:6.1f}', flush=True)
 
